@@ -1,0 +1,116 @@
+/* The object: all siblings of one key and the causal context of everything seen. Pure.
+ *
+ * The encoded form is the final, stored and transmitted one. All integers little-endian; varint is
+ * LEB128, unsigned, minimal length, at most 10 bytes.
+ *
+ *   offset  size  field
+ *   0       1     format version: 1
+ *   1       1     type: 1 = siblings (others will come: mergeable types, registers)
+ *   2       2     flags: 0
+ *   4       4     total length in bytes of the encoded object
+ *   8       8     checksum: hash64 of everything from offset 16 on, seeded with bytes 0..7
+ *   16      ...   varint key length, key bytes
+ *           ...   varint vector_count, (u64 vnode id, varint n)*        sorted by vnode id
+ *           ...   varint cloud_count,  (u64 vnode id, varint n)*        sorted by (vnode id, n)
+ *           ...   varint id_count, (u64 request id, u64 vnode id, varint n)*  sorted by request id
+ *           ...   varint sibling_count, siblings sorted by (vnode id, n), each:
+ *                   u8 flags (1 = tombstone), u64 vnode id, varint n,
+ *                   u64 time (hybrid logical clock: milliseconds << 16 | logical),
+ *                   varint expiry (milliseconds since 1970; 0 = never),
+ *                   varint value length, value bytes (length 0 for a tombstone)
+ *
+ * The checksum is verified by object_open() on every read from disk, journal or network.
+ *
+ * Tombstones: a delete is a sibling with the tombstone flag. An expired sibling counts as a
+ * tombstone from its expiry on. The version digest (object_digest) covers dots and context alone:
+ * a dot names its content, so dropping an expired value's bytes changes no digest. */
+#ifndef CLOCKWISE_CORE_OBJECT_H
+#define CLOCKWISE_CORE_OBJECT_H
+
+#include "base/buf.h"
+#include "core/causal.h"
+
+enum { SIBLING_TOMBSTONE = 1 };
+
+struct sibling {
+    struct dot dot;
+    uint64_t time;      /* hybrid logical clock */
+    uint64_t expiry_ms; /* 0: never */
+    uint8_t flags;
+    struct slice value; /* borrowed from the encoded object */
+};
+
+struct request_id {
+    uint64_t id; /* of the client's ID option, hashed with the key; never 0 */
+    struct dot dot;
+};
+
+/* A decoded view of an encoded object. Borrows from the bytes it was opened on. Large (some KiB):
+ * hosts keep a few, not one per request. */
+struct object {
+    struct slice encoded;
+    struct slice key;
+    struct causal causal;
+    uint32_t id_count;
+    struct request_id ids[LIMIT_IDS];
+    uint32_t sibling_count;
+    size_t siblings_at; /* offset of the first sibling in encoded */
+};
+
+/* Verify and decode. -ERR_CORRUPT if the checksum or any length is wrong, -ERR_VERSION if the
+ * format or type is unknown. The view borrows from encoded. */
+int object_open(struct object *o, struct slice encoded);
+
+/* A view of "nothing is known of this key": no siblings, empty context. */
+void object_empty(struct object *o, struct slice key);
+
+/* Key of an encoded object without verifying it; -ERR_CORRUPT if even that is out of bounds. */
+int object_peek_key(struct slice encoded, struct slice *key);
+
+/* Walk siblings: start with *cursor = 0; returns false at the end. */
+bool object_next(const struct object *o, size_t *cursor, struct sibling *out);
+
+/* The version digest: equal for two replicas that hold the same dots and have seen the same. */
+uint64_t object_digest(const struct object *o);
+
+/* The deterministic winner of a plain GET among siblings that are neither tombstones nor expired at
+ * now_ms: newest time, then highest dot. false: the key does not exist (now). live counts the
+ * siblings that are neither; may be NULL. */
+bool object_winner(const struct object *o, uint64_t now_ms, struct sibling *out, uint32_t *live);
+
+/* Earliest expiry among siblings with one, or 0. */
+uint64_t object_next_expiry(const struct object *o);
+
+/* One write at a vnode. */
+struct object_write {
+    struct dot dot;              /* fresh, from the vnode that coordinates */
+    const struct causal *seen;   /* the writer's context; NULL: everything in the object (plain SET) */
+    uint64_t time;               /* hybrid logical clock */
+    uint64_t expiry_ms;          /* 0: never */
+    uint64_t request_id;         /* 0: none */
+    bool tombstone;
+    struct slice value;
+    uint32_t sibling_limit;      /* LIMIT_SIBLINGS */
+};
+
+/* Apply a write to `old` (the coordinator's object, perhaps empty): siblings covered by w->seen go,
+ * the new one comes, the context joins old's, seen and the dot. Appends the encoded result to out
+ * and puts into reply the context for the writer: what it had seen plus its new dot and nothing
+ * else, compacted against old (see causal.h). If request_id is remembered by old, nothing is
+ * written: returns 1, *reply covers seen plus the remembered dot, and out gets old re-encoded.
+ * -ERR_SIBLINGS for a write that
+ * would leave more than sibling_limit siblings while covering none of them; -ERR_LIMIT if the result passes LIMIT_OBJECT or a vector
+ * would overflow. Nothing is appended on error. reply may be NULL. */
+int object_put(const struct object *old, const struct object_write *w, struct buf *out,
+               struct causal *reply);
+
+/* Merge two replicas' objects of one key: a sibling stays if both have it, or if the other's context
+ * does not cover its dot. Commutative, associative, idempotent. Siblings that carry the same
+ * remembered request id collapse into the one with the highest dot. Appends the encoded result. */
+int object_merge(const struct object *a, const struct object *b, struct buf *out);
+
+/* Re-encode with the values of siblings that expired at or before now_ms turned into tombstones.
+ * Returns 1 and appends if anything changed, 0 if not. The digest stays the same. */
+int object_drop_expired(const struct object *o, uint64_t now_ms, struct buf *out);
+
+#endif

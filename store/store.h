@@ -1,0 +1,146 @@
+/* The storage engine of one worker: journal, write buffers, sorted write-back into one LMDB
+ * environment per vnode. Used by workers, by tests and by bench-store.
+ *
+ * Threads: all functions here are called from one thread (the worker's loop) and never block for
+ * longer than a page fault; a journal thread does nothing but write and fdatasync, a flush thread
+ * nothing but write LMDB. Completion is a number: store_put() answers the journal sequence number
+ * (LSN) of its record; store_durable() says up to which LSN everything is on disk; the descriptor
+ * store_event_fd() becomes readable when that has moved or when a flush has finished, and
+ * store_turn() must then be called.
+ *
+ * Files below the data directory:
+ *   vnodes/<partition>/   LMDB environment: data, expiry index, Merkle leaves, hints, meta
+ *   journal/<worker>/     segments NNNNNNNNNNNN.wal
+ *
+ * A vnode exists from store_vnode_open() with create on; it keeps its id and its dot counter in its
+ * environment. It is opened by the worker that the assignment names and by no other process for
+ * writing. */
+#ifndef CLOCKWISE_STORE_STORE_H
+#define CLOCKWISE_STORE_STORE_H
+
+#include "base/slice.h"
+#include "core/causal.h"
+#include "core/position.h"
+
+struct store;
+
+enum store_durability { STORE_ALWAYS, STORE_EVERYSEC, STORE_NEVER };
+
+struct store_conf {
+    const char *data_dir;      /* must exist */
+    uint32_t worker;           /* names the journal folder */
+    uint8_t q_bits;            /* partitions = 1 << q_bits */
+    enum store_durability durability;
+    uint64_t write_buffer_bytes; /* bound of all buffers of this worker */
+    uint64_t map_bytes;        /* LMDB map size of one vnode (address space, not memory) */
+    uint64_t segment_bytes;    /* journal segment size, preallocated */
+    uint32_t flush_age_ms;     /* a buffer older than this is flushed */
+    void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total); /* recovery */
+    void *progress_arg;        /* progress may be NULL */
+};
+
+/* What an operator should know; a copy, filled by store_stats(). */
+struct store_stats {
+    uint64_t keys;             /* live records in LMDB, all vnodes (buffers not counted twice) */
+    uint64_t buffer_bytes, buffer_limit;
+    uint64_t journal_bytes, journal_segments, journal_syncs, journal_records;
+    uint64_t flushes, flushed_records, flushed_bytes;
+    uint64_t corrupt_records, quarantined_vnodes, new_vnode_ids;
+    uint64_t recovered_records;
+    uint64_t pressure_us;      /* time spent with store_pressure() true */
+    uint64_t disk_full;        /* writes refused with -ERR_DISKFULL */
+    uint64_t expired_dropped;
+    uint32_t vnodes_open;
+    uint32_t last_sync_us, max_sync_us;
+};
+
+/* Open the engine: replays this worker's journal first (blocks; progress is reported). -ERR_IO,
+ * -ERR_DISKFULL, -ERR_NOMEM, -ERR_VERSION; damaged vnodes do not fail the open, they are
+ * quarantined and counted. On success *out is owned by the caller. */
+int store_open(struct store **out, const struct store_conf *conf);
+
+/* Flush nothing, sync the journal, mark a clean shutdown, close. Blocks for a sync. */
+void store_close(struct store *s);
+
+/* Open (and with create, make) the vnode of a partition. Idempotent. -ERR_NOTFOUND without create;
+ * -ERR_CORRUPT if it is quarantined; -ERR_DISKFULL. *vnode_id is its current id. */
+int store_vnode_open(struct store *s, uint32_t partition, bool create, uint64_t *vnode_id);
+
+/* Unlink a vnode that has been given away. Its buffered writes are dropped. */
+int store_vnode_drop(struct store *s, uint32_t partition);
+
+/* Current id of an open vnode, 0 if it is not open. It changes when the vnode finds that it has
+ * forgotten something (a record fails its checksum, say). */
+uint64_t store_vnode_id(const struct store *s, uint32_t partition);
+
+/* A fresh dot of the vnode. Never issued before, after any crash: numbers are reserved durably in
+ * blocks ahead of use. -ERR_BUSY while a new block is being made durable (try after store_turn). */
+int store_next_dot(struct store *s, uint32_t partition, struct dot *out);
+
+/* A peer showed a dot that carries this vnode's id. If it was never issued here, the vnode has been
+ * restored from an old copy: it takes a new id. Returns 1 if the id changed, else 0. */
+int store_witness_dot(struct store *s, uint32_t partition, struct dot seen);
+
+/* The stored object of a key (encoded, see core/object.h). *out stays valid until the next call on
+ * this store. -ERR_NOTFOUND; -ERR_CORRUPT if the record failed its checksum (the vnode has then
+ * already taken a new id and reported itself). The record's key is compared in full. */
+int store_get(struct store *s, uint32_t partition, const struct position *pos, struct slice key,
+              struct slice *out);
+
+/* Replace the stored object of a key. `object` is encoded and carries the key; the bytes are copied.
+ * It is visible to store_get() at once and durable when store_durable() >= *lsn. -ERR_DISKFULL,
+ * -ERR_NOMEM, -ERR_CORRUPT (quarantined). `shrinks` marks deletes, which may use the reserve kept
+ * for them when the disk is full. */
+int store_put(struct store *s, uint32_t partition, const struct position *pos, struct slice object,
+              bool shrinks, uint64_t *lsn);
+
+/* Everything with an LSN up to the result is durable as the configuration understands it. */
+uint64_t store_durable(const struct store *s);
+
+/* Becomes readable when store_turn() has something to do. Owned by the store. */
+int store_event_fd(const struct store *s);
+
+/* Collect what the threads have finished, start what is due. Call when the descriptor is readable
+ * and at least every 100 ms. now_ms is wall time, for expiry. */
+void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms);
+
+/* Hand everything appended in this turn of the loop to the journal thread. Call once per turn. */
+void store_kick(struct store *s);
+
+/* True while buffers are so full that clients must be slowed down. */
+bool store_pressure(const struct store *s);
+
+void store_stats(const struct store *s, struct store_stats *out);
+
+/* Number of keys with live records in one vnode (approximate while writes are buffered). */
+uint64_t store_vnode_keys(const struct store *s, uint32_t partition);
+
+/* Walk the keys of one vnode in position order, buffers included: from *cursor (all zero: the
+ * start) up to `max` objects are passed to `each` (encoded; valid during the call); *cursor is then
+ * the position to go on from. Returns 1 at the end of the vnode, else 0, or an error. */
+int store_scan(struct store *s, uint32_t partition, struct position *cursor, uint32_t max,
+               void (*each)(void *arg, const struct position *pos, struct slice object), void *arg);
+
+/* Hints: durable notes "the object at this position is owed to that node". A hint is a row in the
+ * vnode's environment (target, position); the object is the vnode's own. Journalled like a put. */
+int store_hint_add(struct store *s, uint32_t partition, const uint8_t target[16],
+                   const struct position *pos, uint64_t time_ms, uint64_t *lsn);
+int store_hint_remove(struct store *s, uint32_t partition, const uint8_t target[16],
+                      const struct position *pos);
+/* Walk the hints of one vnode for one target like store_scan(). */
+int store_hint_scan(struct store *s, uint32_t partition, const uint8_t target[16],
+                    struct position *cursor, uint32_t max,
+                    void (*each)(void *arg, const struct position *pos, uint64_t time_ms),
+                    void *arg);
+
+/* Merkle leaves of one vnode as of its newest flush: leaf i covers the positions whose top
+ * `leaf_bits` bits below the partition bits are i. *leaves points to 1 << leaf_bits numbers, valid
+ * until the next store_turn(). *generation changes whenever they do. */
+int store_merkle(const struct store *s, uint32_t partition, const uint64_t **leaves,
+                 uint32_t *leaf_bits, uint64_t *generation);
+
+/* Replay the journals of every worker into the vnodes, flush, delete them: for a start with another
+ * number of workers. Opens nothing for longer than the call. */
+int store_recover_all(const struct store_conf *conf, uint64_t *records);
+
+#endif
