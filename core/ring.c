@@ -1,0 +1,157 @@
+/* The ring: walks and comparisons. */
+#include "core/ring.h"
+
+#include "base/check.h"
+#include "base/err.h"
+
+#include <string.h>
+
+static bool text_ends(const char *text, size_t size)
+{
+    return memchr(text, 0, size) != NULL;
+}
+
+bool ring_view_valid(const struct ring_view *v)
+{
+    if (v->q_bits < 3 || v->q_bits > 12 || v->n < 1 || v->n > LIMIT_REPLICAS ||
+        v->member_count > LIMIT_MEMBERS || !text_ends(v->cluster, sizeof v->cluster))
+        return false;
+    if (v->self != RING_NO_OWNER && v->self >= v->member_count)
+        return false;
+    for (uint32_t i = 0; i < v->member_count; i++) {
+        const struct member *m = &v->members[i];
+
+        if (!text_ends(m->name, sizeof m->name) || !text_ends(m->zone, sizeof m->zone) ||
+            !text_ends(m->address, sizeof m->address) || m->workers < 1 ||
+            m->workers > LIMIT_WORKERS || m->state > MEMBER_LEFT)
+            return false;
+    }
+    for (uint32_t p = 0; p < (1u << v->q_bits); p++) {
+        if (v->owner[p] == RING_NO_OWNER) {
+            if (v->epoch != 0)
+                return false;
+        } else if (v->owner[p] >= v->member_count || v->members[v->owner[p]].state == MEMBER_LEFT) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int ring_compare(const struct ring_view *a, const struct ring_view *b)
+{
+    if (a->epoch != b->epoch)
+        return a->epoch < b->epoch ? -1 : 1;
+    return memcmp(a->proposer.b, b->proposer.b, NODE_ID_BYTES);
+}
+
+static bool zone_taken(const struct ring_view *v, const struct ring_walk *w, unsigned taken,
+                       const char *zone)
+{
+    for (unsigned i = 0; i < taken; i++)
+        if (strcmp(v->members[w->member[i]].zone, zone) == 0)
+            return true;
+    return false;
+}
+
+/* The distinct owners met clockwise from a partition, at most LIMIT_MEMBERS of them. */
+static unsigned collect_owners(const struct ring_view *v, uint32_t partition, uint16_t *met)
+{
+    uint32_t q = 1u << v->q_bits;
+    uint64_t seen[LIMIT_MEMBERS / 64] = {0};
+    unsigned count = 0;
+
+    for (uint32_t step = 0; step < q; step++) {
+        uint16_t m = v->owner[(partition + step) & (q - 1)];
+
+        if (m == RING_NO_OWNER || (seen[m / 64] >> (m % 64) & 1))
+            continue;
+        seen[m / 64] |= 1ull << (m % 64);
+        met[count++] = m;
+        if (count == v->member_count)
+            break;
+    }
+    return count;
+}
+
+void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned n,
+                         struct ring_walk *out)
+{
+    uint16_t met[LIMIT_MEMBERS];
+    bool used[LIMIT_MEMBERS] = {false};
+    unsigned count = collect_owners(v, partition, met);
+    unsigned taken = 0;
+
+    ASSERT(n >= 1 && n <= LIMIT_REPLICAS);
+    if (n > count)
+        n = count;
+    /* First pass: a member in a zone not yet taken; second pass: whoever comes first. */
+    for (int pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < count && taken < n; i++) {
+            if (used[i] || (pass == 0 && zone_taken(v, out, taken, v->members[met[i]].zone)))
+                continue;
+            used[i] = true;
+            out->member[taken++] = met[i];
+        }
+    }
+    out->primaries = (uint8_t)taken;
+    for (unsigned i = 0; i < count && taken < LIMIT_WALK; i++)
+        if (!used[i])
+            out->member[taken++] = met[i];
+    out->count = (uint8_t)taken;
+}
+
+void ring_index_build(const struct ring_view *v, unsigned n, struct ring_index *out)
+{
+    out->partitions = 1u << v->q_bits;
+    for (uint32_t p = 0; p < out->partitions; p++)
+        ring_walk_partition(v, p, n, &out->walk[p]);
+}
+
+uint16_t ring_find(const struct ring_view *v, const struct node_id *id)
+{
+    for (uint16_t i = 0; i < v->member_count; i++)
+        if (node_id_equal(&v->members[i].id, id))
+            return i;
+    return RING_NO_OWNER;
+}
+
+void ring_count_owned(const struct ring_view *v, uint32_t *counts)
+{
+    memset(counts, 0, LIMIT_MEMBERS * sizeof counts[0]);
+    for (uint32_t p = 0; p < (1u << v->q_bits); p++)
+        if (v->owner[p] != RING_NO_OWNER)
+            counts[v->owner[p]]++;
+}
+
+void node_id_format(const struct node_id *id, char out[2 * NODE_ID_BYTES + 1])
+{
+    static const char hex[] = "0123456789abcdef";
+
+    for (int i = 0; i < NODE_ID_BYTES; i++) {
+        out[2 * i] = hex[id->b[i] >> 4];
+        out[2 * i + 1] = hex[id->b[i] & 15];
+    }
+    out[2 * NODE_ID_BYTES] = 0;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return -1;
+}
+
+int node_id_parse(struct node_id *id, const char *text)
+{
+    for (int i = 0; i < NODE_ID_BYTES; i++) {
+        int high = hex_digit(text[2 * i]);
+        int low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
+
+        if (low < 0)
+            return -ERR_INVAL;
+        id->b[i] = (uint8_t)(high << 4 | low);
+    }
+    return text[2 * NODE_ID_BYTES] == 0 ? 0 : -ERR_INVAL;
+}

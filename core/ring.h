@@ -1,0 +1,122 @@
+/* The ring: members, owner table, and the walk that finds a key's preference list. Pure values, no
+ * pointers, so that a view can be published in shared memory and copied as it is.
+ *
+ * A view is versioned by (epoch, proposer): the higher epoch wins, then the higher proposer id. A
+ * member's index in a view stays the same from one view to the next as long as the member is in the
+ * ring; a removed member keeps its index with state MEMBER_LEFT. Source: Dynamo §4.2, §4.3, §6.2
+ * (strategy 3: Q equal partitions). */
+#ifndef CLOCKWISE_CORE_RING_H
+#define CLOCKWISE_CORE_RING_H
+
+#include "core/limits.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NODE_ID_BYTES 16
+#define RING_NO_OWNER UINT16_MAX
+
+enum member_state {
+    MEMBER_ALIVE = 0,
+    MEMBER_SUSPECT = 1, /* still routed to */
+    MEMBER_FAULTY = 2,  /* routed around; still an owner */
+    MEMBER_LEFT = 3     /* owns nothing any more */
+};
+
+struct node_id {
+    uint8_t b[NODE_ID_BYTES];
+};
+
+struct member {
+    struct node_id id;
+    char name[LIMIT_NAME];
+    char zone[LIMIT_NAME];
+    char address[LIMIT_ADDR]; /* numeric, as announced to clients and peers */
+    uint16_t port;            /* front port */
+    uint16_t worker_port;     /* worker i's client port is worker_port + i */
+    uint16_t peer_port;       /* worker i's peer port is peer_port + i */
+    uint16_t gossip_port;
+    uint16_t workers;
+    uint16_t weight;
+    uint8_t state; /* enum member_state, as this node sees it */
+    uint8_t protocol;
+    uint8_t spare[2];
+    uint64_t incarnation; /* SWIM incarnation */
+};
+
+struct ring_view {
+    uint64_t epoch; /* 0: no ring has been founded yet */
+    struct node_id proposer;
+    uint64_t version; /* of this publication: also rises when only member states change */
+    char cluster[LIMIT_NAME];
+    uint8_t q_bits; /* Q = 1 << q_bits */
+    uint8_t n;      /* replicas per key, cluster default */
+    uint16_t member_count;
+    uint16_t self; /* index of this node, or RING_NO_OWNER */
+    uint16_t spare;
+    struct member members[LIMIT_MEMBERS];
+    uint16_t owner[LIMIT_PARTITIONS]; /* member index, or RING_NO_OWNER */
+};
+
+/* The walk of one partition: distinct members clockwise from it. The first `primaries` are the
+ * preference list; the rest are the fallbacks in order. Down members are in it too. */
+struct ring_walk {
+    uint8_t count;
+    uint8_t primaries;
+    uint16_t member[LIMIT_WALK];
+};
+
+/* The walks of all partitions, computed once per view. */
+struct ring_index {
+    uint32_t partitions;
+    struct ring_walk walk[LIMIT_PARTITIONS];
+};
+
+/* Are the numbers within bounds and the owner table consistent with the members? Call on every view
+ * that comes from outside. */
+bool ring_view_valid(const struct ring_view *v);
+
+/* <0, 0, >0 by (epoch, proposer). */
+int ring_compare(const struct ring_view *a, const struct ring_view *b);
+
+/* The walk for one partition with n replicas wanted: the owners met clockwise, distinct members;
+ * primaries take distinct zones while there are zones not yet taken (members skipped for their zone
+ * come first among the fallbacks), n capped by the number of owning members. O(Q). */
+void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned n,
+                         struct ring_walk *out);
+
+/* All walks. O(Q * walk length) amortised. */
+void ring_index_build(const struct ring_view *v, unsigned n, struct ring_index *out);
+
+/* The worker of a node with `workers` workers that owns its vnode of a partition. The same function
+ * on every node, so that anyone can address the owning worker: multiplication by 2^32/phi spreads
+ * every arithmetic progression of partitions evenly. */
+static inline uint16_t ring_worker_of(uint32_t partition, uint16_t workers)
+{
+    return (uint16_t)(((uint64_t)(uint32_t)(partition * 2654435769u) * workers) >> 32);
+}
+
+/* Index of the member with this id, or RING_NO_OWNER. */
+uint16_t ring_find(const struct ring_view *v, const struct node_id *id);
+
+/* Count the partitions that each member owns. counts has LIMIT_MEMBERS entries. */
+void ring_count_owned(const struct ring_view *v, uint32_t *counts);
+
+static inline bool node_id_equal(const struct node_id *a, const struct node_id *b)
+{
+    return __builtin_memcmp(a->b, b->b, NODE_ID_BYTES) == 0;
+}
+
+static inline bool node_id_is_zero(const struct node_id *a)
+{
+    static const struct node_id zero;
+    return node_id_equal(a, &zero);
+}
+
+/* 32 hex digits and a final 0. */
+void node_id_format(const struct node_id *id, char out[2 * NODE_ID_BYTES + 1]);
+/* -ERR_INVAL if text is not 32 hex digits. */
+int node_id_parse(struct node_id *id, const char *text);
+
+#endif
