@@ -15,7 +15,7 @@
     (__builtin_expect(!!(c), 1) ? (void)0 : check_fail("assertion", #c, __FILE__, __LINE__))
 #define INVARIANT(c)                                                                               \
     (__builtin_expect(!!(c), 1) ? (void)0 : check_fail("invariant", #c, __FILE__, __LINE__))
-#define UNREACHABLE() check_fail("unreachable", "", __FILE__, __LINE__)
+#define UNREACHABLE()     check_fail("unreachable", "", __FILE__, __LINE__)
 #define CHECK_MAGIC(p, m) ASSERT((p) != 0 && (p)->magic == (m))
 
 /* Print an obituary to standard error and to the panic descriptor, then abort. Does not return. */

@@ -58,8 +58,11 @@ int log_level_parse(const char *name)
     static const struct {
         const char *name;
         enum log_level level;
-    } levels[] = {{"error", LOG_ERROR}, {"warn", LOG_WARN},   {"notice", LOG_NOTICE},
-                  {"info", LOG_INFO},   {"debug", LOG_DEBUG}};
+    } levels[] = {{"error", LOG_ERROR},
+                  {"warn", LOG_WARN},
+                  {"notice", LOG_NOTICE},
+                  {"info", LOG_INFO},
+                  {"debug", LOG_DEBUG}};
 
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
         if (strcmp(levels[i].name, name) == 0)

@@ -35,22 +35,22 @@ struct quorum_rule {
 };
 
 struct coord_conf {
-    uint32_t requests;      /* coordinated requests in flight, at most LIMIT_REQUESTS */
-    uint32_t timeout_ms;    /* a request without a TIMEOUT of its own */
-    uint32_t replica_ms;    /* a replica silent for so long is replaced by a fallback */
-    uint32_t hedge_min_ms;  /* a read is hedged after the observed p99, but not earlier */
+    uint32_t requests;     /* coordinated requests in flight, at most LIMIT_REQUESTS */
+    uint32_t timeout_ms;   /* a request without a TIMEOUT of its own */
+    uint32_t replica_ms;   /* a replica silent for so long is replaced by a fallback */
+    uint32_t hedge_min_ms; /* a read is hedged after the observed p99, but not earlier */
     uint32_t sibling_limit;
-    uint16_t rule_count;    /* at least 1 */
+    uint16_t rule_count;             /* at least 1 */
     const struct quorum_rule *rules; /* borrowed */
 };
 
 /* A reply to a client request. Slices are valid during the call only. */
 struct coord_reply {
-    int status;             /* 0 or a negated enum err */
-    uint8_t need, got;      /* with -ERR_NOQUORUM: what was needed and what came */
-    uint32_t flags;         /* writes: enum put_result_flags */
-    struct slice context;   /* writes with PUT_WANT_CONTEXT: text */
-    struct slice object;    /* reads: merged encoded object, empty if nothing is known;
+    int status;           /* 0 or a negated enum err */
+    uint8_t need, got;    /* with -ERR_NOQUORUM: what was needed and what came */
+    uint32_t flags;       /* writes: enum put_result_flags */
+    struct slice context; /* writes with PUT_WANT_CONTEXT: text */
+    struct slice object;  /* reads: merged encoded object, empty if nothing is known;
                                writes with PUT_RETURN_OLD: the object before */
 };
 

@@ -15,32 +15,32 @@
 #define LIMIT_ADDR           64  /* bytes of a numeric address as text, with the final 0 */
 
 /* Keys, values, versions. */
-#define LIMIT_KEY      (64u << 10)
-#define LIMIT_VALUE    (8u << 20)
-#define LIMIT_SIBLINGS 64  /* a context-less write beyond it is refused; merges may pass it */
-#define LIMIT_SIBLINGS_MERGED 1024 /* a merge keeps at most so many; see object_merge() */
-#define LIMIT_VECTOR   64  /* entries of one version vector */
-#define LIMIT_CLOUD    128 /* dots outside a vector's reach in one causal context */
-#define LIMIT_IDS      16  /* request ids remembered in one object */
-#define LIMIT_OBJECT   (64u << 20) /* bytes of one encoded object */
-#define LIMIT_CONTEXT_TEXT 4096 /* bytes of a context as clients send it */
+#define LIMIT_KEY             (64u << 10)
+#define LIMIT_VALUE           (8u << 20)
+#define LIMIT_SIBLINGS        64 /* a context-less write beyond it is refused; merges may pass it */
+#define LIMIT_SIBLINGS_MERGED 1024        /* a merge keeps at most so many; see object_merge() */
+#define LIMIT_VECTOR          64          /* entries of one version vector */
+#define LIMIT_CLOUD           128         /* dots outside a vector's reach in one causal context */
+#define LIMIT_IDS             16          /* request ids remembered in one object */
+#define LIMIT_OBJECT          (64u << 20) /* bytes of one encoded object */
+#define LIMIT_CONTEXT_TEXT    4096        /* bytes of a context as clients send it */
 
 /* Messages. */
-#define LIMIT_FRAME    (LIMIT_OBJECT + (1u << 20)) /* bytes of one frame between workers */
-#define LIMIT_CONTROL  (64u << 10)                 /* bytes of one message on a Unix socket */
-#define LIMIT_DATAGRAM 1400                        /* bytes of one gossip datagram */
-#define LIMIT_MSG_DEPTH 8                          /* nesting of one message */
+#define LIMIT_FRAME     (LIMIT_OBJECT + (1u << 20)) /* bytes of one frame between workers */
+#define LIMIT_CONTROL   (64u << 10)                 /* bytes of one message on a Unix socket */
+#define LIMIT_DATAGRAM  1400                        /* bytes of one gossip datagram */
+#define LIMIT_MSG_DEPTH 8                           /* nesting of one message */
 
 /* Clients. */
-#define LIMIT_CLIENTS       10000           /* default of max_clients */
-#define LIMIT_INLINE        (64u << 10)     /* bytes of an inline command, as in Redis */
-#define LIMIT_ARGS          (1024u * 1024u) /* arguments of one command, as in Redis */
+#define LIMIT_CLIENTS       10000                      /* default of max_clients */
+#define LIMIT_INLINE        (64u << 10)                /* bytes of an inline command, as in Redis */
+#define LIMIT_ARGS          (1024u * 1024u)            /* arguments of one command, as in Redis */
 #define LIMIT_CLIENT_INPUT  (LIMIT_VALUE + (1u << 20)) /* unparsed bytes of one connection */
-#define LIMIT_CLIENT_OUTPUT (64u << 20)     /* unsent bytes of one connection */
-#define LIMIT_PIPELINE      1024            /* commands of one connection in flight */
+#define LIMIT_CLIENT_OUTPUT (64u << 20)                /* unsent bytes of one connection */
+#define LIMIT_PIPELINE      1024                       /* commands of one connection in flight */
 
 /* Work in flight, per worker. */
-#define LIMIT_REQUESTS    16384      /* coordinated requests */
+#define LIMIT_REQUESTS    16384       /* coordinated requests */
 #define LIMIT_LINK_OUTPUT (64u << 20) /* unsent bytes of one link to another worker */
 
 #endif

@@ -83,14 +83,15 @@ uint64_t object_next_expiry(const struct object *o);
 
 /* One write at a vnode. */
 struct object_write {
-    struct dot dot;              /* fresh, from the vnode that coordinates */
-    const struct causal *seen;   /* the writer's context; NULL: everything in the object (plain SET) */
-    uint64_t time;               /* hybrid logical clock */
-    uint64_t expiry_ms;          /* 0: never */
-    uint64_t request_id;         /* 0: none */
+    struct dot dot; /* fresh, from the vnode that coordinates */
+    const struct causal
+        *seen;           /* the writer's context; NULL: everything in the object (plain SET) */
+    uint64_t time;       /* hybrid logical clock */
+    uint64_t expiry_ms;  /* 0: never */
+    uint64_t request_id; /* 0: none */
     bool tombstone;
     struct slice value;
-    uint32_t sibling_limit;      /* LIMIT_SIBLINGS */
+    uint32_t sibling_limit; /* LIMIT_SIBLINGS */
 };
 
 /* Apply a write to `old` (the coordinator's object, perhaps empty): siblings covered by w->seen go,
