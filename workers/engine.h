@@ -1,0 +1,55 @@
+/* What the client side of a worker (connections and commands) needs from the worker that hosts it.
+ * main.c fills one struct engine over coord and store; unit tests fill one over a map. Everything
+ * is called from the worker's one thread and nothing here blocks. */
+#ifndef CLOCKWISE_WORKERS_ENGINE_H
+#define CLOCKWISE_WORKERS_ENGINE_H
+
+#include "core/coord.h"
+#include "core/msg.h"
+#include "core/ring.h"
+#include "workers/info.h"
+
+/* Settings of the client side. Strings are borrowed; all may change between two turns (reload). */
+struct engine_conf {
+    uint32_t max_clients;    /* of this worker */
+    uint32_t timeout_s;      /* idle clients are closed after so long; 0: never */
+    uint32_t keepalive_s;    /* TCP keepalive; 0: off */
+    uint64_t output_limit;   /* unsent bytes of one connection; 0: LIMIT_CLIENT_OUTPUT */
+    const char *requirepass; /* NULL or "": no password */
+    uint32_t timeout_ms;     /* of a request that names none; for messages only */
+};
+
+struct engine {
+    void *arg;
+
+    /* The time, refreshed by the owner at the start of each turn of the loop. */
+    uint64_t now_us; /* monotonic */
+    uint64_t wall_ms;
+
+    /* The ring as this worker sees it; NULL before the first view. Replaced between turns. */
+    const struct ring_view *view;
+    const struct ring_index *index;
+    uint16_t worker; /* this worker's index */
+
+    struct engine_conf conf;
+
+    /* coord_put() and coord_get() with the engine's clock. The answer comes through
+     * client_reply(clients, token, reply), perhaps before the call returns. -ERR_BUSY: no answer
+     * will come, try again in a later turn; -ERR_UNAVAILABLE: no ring yet. */
+    int (*put)(void *arg, uint64_t token, const struct msg_PUT *put);
+    int (*get)(void *arg, uint64_t token, const struct msg_GET *get);
+
+    /* True while clients must not be read from (store_pressure). Asked once per turn. */
+    bool (*pressure)(void *arg);
+
+    /* Fill what the client side does not know. *info comes zeroed but for `clients`. */
+    void (*info)(void *arg, struct worker_info *info);
+
+    /* Live keys in a slot on this node (approximate), for CLUSTER COUNTKEYSINSLOT. May be NULL. */
+    uint64_t (*slot_keys)(void *arg, uint16_t slot);
+
+    /* The i-th configuration key with its value as text, for CONFIG GET; false past the end. */
+    bool (*config)(void *arg, unsigned i, const char **name, char *value, size_t size);
+};
+
+#endif
