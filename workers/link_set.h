@@ -1,0 +1,98 @@
+/* All links of one worker to other workers: TCP connections to every worker of every other member,
+ * accepted connections from them, mailboxes to the sibling workers of this node. Knows no request.
+ *
+ * Each ordered pair of workers has one outgoing link; all messages A -> B, requests and answers
+ * alike, go by A's link to B. A link connects by itself when a view names its target, or at the
+ * first send. The set has an epoll descriptor of its own: add link_set_fd() to the loop, call
+ * link_set_turn() when it is readable, link_set_flush() once at the end of every turn of the loop
+ * and link_set_tick() when the time that it returned has come.
+ *
+ * Failure is judged here first. A worker is unreachable when its connection is refused or reset, or
+ * when it has been silent for peer_timeout_ms although something was sent to it (an idle link is
+ * pinged every second, a waiting one after half the timeout). It is tried again by itself, and
+ * reachable again as soon as it answers. gossipd is told of both.
+ *
+ * One thread; nothing blocks. Callbacks come from link_set_turn(), link_set_tick(),
+ * link_set_flush() and link_set_set_view() only, never from link_set_send(), and may call
+ * link_set_send(). */
+#ifndef CLOCKWISE_WORKERS_LINK_SET_H
+#define CLOCKWISE_WORKERS_LINK_SET_H
+
+#include "core/msg.h"
+#include "core/ring.h"
+
+struct link_set;
+
+struct link_set_events {
+    void *arg;
+    /* A message from a worker. member is an index into the newest view; member == self: a sibling of
+     * this node. The message's slices are valid during the call. */
+    void (*on_message)(void *arg, uint16_t member, uint16_t worker, const struct msg *m);
+    /* What was sent to this worker and is not answered yet will not be answered. Called at most once
+     * for each thing sent. The worker may be reachable (again) already. */
+    void (*on_down)(void *arg, uint16_t member, uint16_t worker);
+};
+
+struct link_set_conf {
+    struct node_id self;
+    char cluster[LIMIT_NAME];
+    char secret[LIMIT_NAME * 2]; /* empty: peers prove nothing */
+    uint16_t worker;             /* own index */
+    uint16_t workers;            /* of this node */
+    uint64_t incarnation;        /* of this process */
+    uint32_t peer_timeout_ms;    /* 0: 500 */
+    int listen_fd;               /* peer port, non-blocking, listening; stays the caller's; or -1 */
+    const char *runtime_dir;     /* mailboxes and gossip.sock; NULL: neither */
+    const int *wake_fd;          /* eventfd of each worker [workers]; NULL without mailboxes */
+};
+
+/* Plain counts since the start. */
+struct link_set_stats {
+    uint64_t sent, received;        /* messages, mailboxes included */
+    uint64_t bytes_out, bytes_in;   /* TCP */
+    uint64_t writes;                /* write calls that carried bytes_out */
+    uint64_t connects, accepts;     /* handshakes finished */
+    uint64_t downs;                 /* verdicts "down" */
+    uint64_t dropped_format;        /* connections dropped for malformed bytes */
+    uint64_t dropped_handshake;     /* wrong cluster, version, proof, receiver, or too slow */
+    uint64_t backed_up;             /* sends refused with -ERR_BUSY */
+    uint32_t links_up, links_known; /* outgoing, now */
+};
+
+/* conf is copied, except runtime_dir and wake_fd, which are borrowed for the life of the set.
+ * -ERR_NOMEM, -ERR_IO; mailbox errors as in shm/mailbox.h. */
+int link_set_open(struct link_set **out, const struct link_set_conf *conf,
+                  const struct link_set_events *events);
+void link_set_close(struct link_set *s);
+
+int link_set_fd(const struct link_set *s);
+
+/* A new ring view, borrowed during the call. Links to members that are new connect; links to slots
+ * whose member, address or port changed are closed (on_down) and made anew. */
+void link_set_set_view(struct link_set *s, const struct ring_view *view, uint64_t now_us);
+
+/* Encode a message for a worker of a member; sent by the next flush. -ERR_UNAVAILABLE: it is down
+ * or not in the view, nothing is sent; -ERR_BUSY: its output is backed up; -ERR_LIMIT: longer than
+ * a frame may be. A worker cannot send to itself (assertion). */
+int link_set_send(struct link_set *s, uint16_t member, uint16_t worker, const struct msg *m);
+
+/* Is it worth sending to? True for a link that is up, or that was never tried. */
+bool link_set_reachable(const struct link_set *s, uint16_t member, uint16_t worker);
+
+/* Handle what has arrived. */
+void link_set_turn(struct link_set *s, uint64_t now_us);
+
+/* Write everything that waits: one write for each link that has something. */
+void link_set_flush(struct link_set *s, uint64_t now_us);
+
+/* Pings, timeouts, reconnects. Returns the time of the next one (monotonic, us). */
+uint64_t link_set_tick(struct link_set *s, uint64_t now_us);
+
+/* The supervisor says that a sibling runs (again): its mailboxes start anew; what was in flight to
+ * an earlier incarnation is reported by on_down. */
+void link_set_sibling_up(struct link_set *s, uint16_t worker, uint64_t incarnation,
+                         uint64_t now_us);
+
+void link_set_stats(const struct link_set *s, struct link_set_stats *out);
+
+#endif
