@@ -2,24 +2,22 @@
  * accepted connections from them, mailboxes to the sibling workers of this node. Knows no request.
  *
  * Each ordered pair of workers has one outgoing link; all messages A -> B, requests and answers
- * alike, go by A's link to B. A link connects by itself when a view names its target, or at the
- * first send. The set has an epoll descriptor of its own: add link_set_fd() to the loop, call
- * link_set_turn() when it is readable, link_set_flush() once at the end of every turn of the loop
- * and link_set_tick() when the time that it returned has come.
+ * alike, go by A's link to B. A link connects by itself when a view names its target. What was sent
+ * in a turn of the loop is written just before the loop sleeps: one write for each link.
  *
  * Failure is judged here first. A worker is unreachable when its connection is refused or reset, or
  * when it has been silent for peer_timeout_ms although something was sent to it (an idle link is
  * pinged every second, a waiting one after half the timeout). It is tried again by itself, and
  * reachable again as soon as it answers. gossipd is told of both.
  *
- * One thread; nothing blocks. Callbacks come from link_set_turn(), link_set_tick(),
- * link_set_flush() and link_set_set_view() only, never from link_set_send(), and may call
- * link_set_send(). */
+ * One thread; nothing blocks. Callbacks come from the loop and from link_set_set_view() and
+ * link_set_sibling_up(), never from link_set_send(), and may call link_set_send(). */
 #ifndef CLOCKWISE_WORKERS_LINK_SET_H
 #define CLOCKWISE_WORKERS_LINK_SET_H
 
 #include "core/msg.h"
 #include "core/ring.h"
+#include "ipc/loop.h"
 
 struct link_set;
 
@@ -59,19 +57,20 @@ struct link_set_stats {
     uint32_t links_up, links_known; /* outgoing, now */
 };
 
-/* conf is copied, except runtime_dir and wake_fd, which are borrowed for the life of the set.
+/* Watches, a timer and a hook go into the loop. conf is copied, except runtime_dir and wake_fd, which are
+ * borrowed for the life of the set.
  * -ERR_NOMEM, -ERR_IO; mailbox errors as in shm/mailbox.h. */
 int link_set_open(struct link_set **out, const struct link_set_conf *conf,
-                  const struct link_set_events *events);
-void link_set_close(struct link_set *s);
+                  const struct link_set_events *events, struct loop *loop);
 
-int link_set_fd(const struct link_set *s);
+/* Close everything; no callbacks. The loop must not turn again: its hooks live as long as it. */
+void link_set_close(struct link_set *s);
 
 /* A new ring view, borrowed during the call. Links to members that are new connect; links to slots
  * whose member, address or port changed are closed (on_down) and made anew. */
-void link_set_set_view(struct link_set *s, const struct ring_view *view, uint64_t now_us);
+void link_set_set_view(struct link_set *s, const struct ring_view *view);
 
-/* Encode a message for a worker of a member; sent by the next flush. -ERR_UNAVAILABLE: it is down
+/* Encode a message for a worker of a member; written before the loop sleeps. -ERR_UNAVAILABLE: it is down
  * or not in the view, nothing is sent; -ERR_BUSY: its output is backed up; -ERR_LIMIT: longer than
  * a frame may be. A worker cannot send to itself (assertion). */
 int link_set_send(struct link_set *s, uint16_t member, uint16_t worker, const struct msg *m);
@@ -79,19 +78,9 @@ int link_set_send(struct link_set *s, uint16_t member, uint16_t worker, const st
 /* Is it worth sending to? True for a link that is up, or that was never tried. */
 bool link_set_reachable(const struct link_set *s, uint16_t member, uint16_t worker);
 
-/* Handle what has arrived. */
-void link_set_turn(struct link_set *s, uint64_t now_us);
-
-/* Write everything that waits: one write for each link that has something. */
-void link_set_flush(struct link_set *s, uint64_t now_us);
-
-/* Pings, timeouts, reconnects. Returns the time of the next one (monotonic, us). */
-uint64_t link_set_tick(struct link_set *s, uint64_t now_us);
-
 /* The supervisor says that a sibling runs (again): its mailboxes start anew; what was in flight to
  * an earlier incarnation is reported by on_down. */
-void link_set_sibling_up(struct link_set *s, uint16_t worker, uint64_t incarnation,
-                         uint64_t now_us);
+void link_set_sibling_up(struct link_set *s, uint16_t worker, uint64_t incarnation);
 
 void link_set_stats(const struct link_set *s, struct link_set_stats *out);
 
