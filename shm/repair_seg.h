@@ -1,0 +1,72 @@
+/* repair.seg: the progress of anti-entropy. Written by antientropyd alone; for tools and INFO.
+ *
+ *   offset field       who changes it; why a stale read is harmless
+ *   0      partitions  antientropyd at creation; constant
+ *   4      replicas    antientropyd at creation; constant (rows per partition)
+ *   64     counters    antientropyd; see counter.h
+ *   ...    rows[]      antientropyd; row partition * replicas + k is the k-th peer of a partition.
+ *                      Numbers are stored one by one: a reader may see those of different moments in
+ *                      one row, and only displays them. last_agreement_ms is stored last, with
+ *                      release
+ *
+ * Offsets from the start of the body. */
+#ifndef CLOCKWISE_SHM_REPAIR_SEG_H
+#define CLOCKWISE_SHM_REPAIR_SEG_H
+
+#include "core/limits.h"
+#include "core/ring.h"
+#include "shm/counter.h"
+#include "shm/segment.h"
+
+enum repair_row_state {
+    REPAIR_ROW_NONE = 0,
+    REPAIR_ROW_IDLE = 1, /* compared before, nothing going on */
+    REPAIR_ROW_COMPARING = 2,
+    REPAIR_ROW_SENDING = 3,
+    REPAIR_ROW_FAILED = 4
+};
+
+struct repair_row {
+    _Atomic uint64_t peer_high, peer_low; /* node id of the peer, big-endian halves */
+    _Atomic uint64_t keys_repaired;
+    _Atomic uint64_t bytes;
+    _Atomic uint64_t rounds;
+    _Atomic uint64_t last_agreement_ms; /* wall time, 0: never */
+    _Atomic uint32_t state;             /* enum repair_row_state */
+    uint32_t zero0;
+    uint64_t zero1;
+};
+
+struct repair_body {
+    uint32_t partitions;
+    uint32_t replicas;
+    uint64_t zero[7];
+    struct counter_block counters __attribute__((aligned(64)));
+    struct repair_row rows[];
+};
+
+struct repair_seg {
+    struct segment segment;
+    struct repair_body *body; /* changes with every reattachment; read-only for readers */
+};
+
+/* Writer: make and publish repair.seg. Errors as of segment_create(). */
+int repair_seg_create(struct repair_seg *r, const char *dir, uint64_t incarnation,
+                      uint32_t partitions);
+
+/* Writer: what has come of comparing a partition with its k-th peer (k below LIMIT_REPLICAS).
+ * keys and bytes are added to the row; agreed_ms is wall time or 0 for "no agreement this time". */
+void repair_seg_update(struct repair_seg *r, uint32_t partition, uint32_t k,
+                       const struct node_id *peer, enum repair_row_state state, uint64_t keys,
+                       uint64_t bytes, uint64_t agreed_ms);
+
+/* Reader. Errors as of segment_attach(). */
+int repair_seg_attach(struct repair_seg *r, const char *dir);
+int repair_seg_refresh(struct repair_seg *r);
+
+void repair_seg_close(struct repair_seg *r);
+
+/* Static text; never NULL. */
+const char *repair_seg_row_state_name(uint32_t state);
+
+#endif
