@@ -100,9 +100,11 @@ int conf_load(struct conf *out, const char *path, char error[CONF_ERROR]);
 int conf_write_effective(const struct conf *c, const char *path);
 
 /* Take over from fresh what may change while running. Every other key that differs is passed to
- * ignored (may be NULL) and keeps its value. Returns how many keys were taken over. */
-unsigned conf_take_reloadable(struct conf *current, const struct conf *fresh,
-                              void (*ignored)(void *arg, const struct conf_key *key), void *arg);
+ * ignored (may be NULL) and keeps its value. Returns how many keys were taken over, or -ERR_INVAL
+ * with a text in error if the mixture would be wrong; then nothing has changed. */
+int conf_take_reloadable(struct conf *current, const struct conf *fresh,
+                         void (*ignored)(void *arg, const struct conf_key *key), void *arg,
+                         char error[CONF_ERROR]);
 
 /* The description of key index (enum conf_key_index). */
 const struct conf_key *conf_key_at(unsigned index);
