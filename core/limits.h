@@ -23,7 +23,7 @@
 #define LIMIT_CLOUD           128         /* dots outside a vector's reach in one causal context */
 #define LIMIT_IDS             16          /* request ids remembered in one object */
 #define LIMIT_OBJECT          (64u << 20) /* bytes of one encoded object */
-#define LIMIT_CONTEXT_TEXT    4096        /* bytes of a context as clients send it */
+#define LIMIT_CONTEXT_TEXT    4640        /* bytes of a context as clients send it */
 
 /* Messages. */
 #define LIMIT_FRAME     (LIMIT_OBJECT + (1u << 20)) /* bytes of one frame between workers */
