@@ -1,0 +1,261 @@
+"""What the integration tests share: a cluster on free ports in a temporary directory, a small RESP
+client, and the lines that scripts/test counts. Nothing here asserts on wall-clock time."""
+import atexit
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("CLOCKWISE_BUILD", os.path.join(ROOT, "build"))
+PATIENCE_S = 60
+
+_failed = 0
+
+
+class Error(Exception):
+    """An error reply."""
+
+
+def case(function):
+    """Run a test now; print its line. The name is the function's, as a sentence."""
+    global _failed
+    name = function.__name__.replace("_", " ")
+    try:
+        function()
+    except Exception as error:  # every failure becomes a line
+        _failed += 1
+        where = error.__traceback__
+        while where.tb_next:
+            where = where.tb_next
+        print(f"not ok {name}: {type(error).__name__}: {error} (line {where.tb_lineno})", flush=True)
+    else:
+        print(f"ok {name}", flush=True)
+    return function
+
+
+def skip(name, reason):
+    print(f"skip {name}: {reason}", flush=True)
+
+
+def finish():
+    sys.exit(1 if _failed else 0)
+
+
+def eventually(what, condition, seconds=PATIENCE_S):
+    """Wait until condition() is true; the result. Patience is generous: it decides only failures."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never happened: {what}")
+        time.sleep(0.01)
+
+
+def equal(got, want, what=""):
+    if got != want:
+        raise AssertionError(f"{what} got {got!r}, want {want!r}")
+
+
+def ports_free(base, nodes):
+    for k in range(1, nodes + 1):
+        for offset in (0, 1, 2, 3, 4, 10000, 10001, 10002, 10003, 10004):
+            with socket.socket() as s:
+                try:
+                    s.bind(("127.0.0.1", base + 100 * k + offset))
+                except OSError:
+                    return False
+    return True
+
+
+def free_base(nodes):
+    for _ in range(200):
+        base = random.randrange(10000, 20000, 100)
+        if ports_free(base, nodes):
+            return base
+    raise AssertionError("no free ports")
+
+
+class Redis:
+    """One connection. Strings come back as bytes, maps as dicts, errors are raised."""
+
+    def __init__(self, port, timeout=20):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.sock.makefile("rb")
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @staticmethod
+    def encode(words):
+        out = [b"*%d\r\n" % len(words)]
+        for word in words:
+            if not isinstance(word, bytes):
+                word = str(word).encode()
+            out.append(b"$%d\r\n%s\r\n" % (len(word), word))
+        return b"".join(out)
+
+    def send(self, *words):
+        self.sock.sendall(self.encode(words))
+
+    def read(self):
+        line = self.file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("closed")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest.decode()
+        if kind == b"-":
+            raise Error(rest.decode(errors="replace"))
+        if kind == b":":
+            return int(rest)
+        if kind == b"_":
+            return None
+        if kind == b"#":
+            return rest == b"t"
+        if kind == b",":
+            return float(rest)
+        if kind in b"$=":
+            if rest == b"-1":
+                return None
+            data = self.file.read(int(rest) + 2)
+            if len(data) != int(rest) + 2:
+                raise ConnectionError("closed")
+            return data[:-2]
+        if kind in b"*~>":
+            return None if rest == b"-1" else [self.read_inner() for _ in range(int(rest))]
+        if kind == b"%":
+            return {self.read_inner(): self.read_inner() for _ in range(int(rest))}
+        raise AssertionError(f"not RESP: {line!r}")
+
+    def read_inner(self):
+        try:
+            return self.read()
+        except Error as error:
+            return error
+
+    def __call__(self, *words):
+        self.send(*words)
+        return self.read()
+
+    def pipeline(self, commands, window=500):
+        """Replies to many commands; an error reply stands in its place as an Error."""
+        replies = []
+        for at in range(0, len(commands), window):
+            part = commands[at:at + window]
+            self.sock.sendall(b"".join(self.encode(c) for c in part))
+            replies += [self.read_inner() for _ in part]
+        return replies
+
+
+class Cluster:
+    """A cluster through scripts/cluster; stopped and removed at exit."""
+
+    def __init__(self, nodes=3, workers=2, options=()):
+        self.base = free_base(nodes)
+        self.dir = tempfile.mkdtemp(prefix="cw-")
+        self.count = nodes
+        atexit.register(self.destroy)
+        self.up(nodes, workers, options)
+
+    def up(self, nodes, workers, options=()):
+        words = ["up", "-n", nodes, "-w", workers, "-b", self.base]
+        for option in options:
+            words += ["-o", option]
+        self.run(*words)
+
+    def run(self, verb, *words):
+        command = [os.path.join(ROOT, "scripts", "cluster"), verb, "-d", self.dir, *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+        if done.returncode != 0:
+            raise AssertionError(f"cluster {verb}: {done.stderr[-3000:]}")
+        return done.stdout
+
+    def destroy(self):
+        with contextlib.suppress(Exception):
+            self.run("down")
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def port(self, k):
+        return self.base + 100 * k
+
+    def redis(self, k, **options):
+        return Redis(self.port(k), **options)
+
+    def run_dir(self, k):
+        return os.path.join(self.dir, str(k), "run")
+
+    def data_dir(self, k):
+        return os.path.join(self.dir, str(k), "data")
+
+    def log(self, k):
+        with open(os.path.join(self.dir, str(k), "log"), errors="replace") as f:
+            return f.read()
+
+    def supervisor(self, k):
+        with open(os.path.join(self.dir, str(k), "pid")) as f:
+            return int(f.read())
+
+    def children(self, k):
+        """{"worker-0": pid, "gossipd": pid, ...} of a running node."""
+        found = {}
+        parent = self.supervisor(k)
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{name}/stat") as f:
+                    words = f.read().rsplit(")", 1)[1].split()
+                if int(words[1]) != parent or words[0] == "Z":
+                    continue
+                with open(f"/proc/{name}/cmdline", "rb") as f:
+                    command = f.read().split(b"\0")
+            except OSError:
+                continue
+            role = os.path.basename(command[0].decode()).replace("clockwise-", "")
+            if role == "worker":
+                role += "-" + command[command.index(b"--index") + 1].decode()
+            found[role] = int(name)
+        return found
+
+    def ready(self, k):
+        try:
+            with self.redis(k, timeout=2) as r:
+                return b"ring_ready:1" in r("INFO", "clockwise")
+        except (OSError, Error):
+            return False
+
+    def dump(self, k, *words):
+        """clockwise-shmdump --json of a node as a value."""
+        done = subprocess.run([os.path.join(BUILD, "clockwise-shmdump"), self.run_dir(k), "--json", *words],
+                              capture_output=True, text=True, timeout=30)
+        if done.returncode != 0:
+            raise AssertionError(f"shmdump: {done.stderr}")
+        return json.loads(done.stdout)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def kill(pid, number=signal.SIGKILL):
+    os.kill(pid, number)
