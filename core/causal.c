@@ -146,6 +146,12 @@ static void insert(struct dot *list, uint32_t *count, uint32_t at, struct dot d)
     (*count)++;
 }
 
+static void remove_at(struct dot *list, uint32_t *count, uint32_t at)
+{
+    memmove(&list[at], &list[at + 1], (*count - at - 1) * sizeof list[0]);
+    (*count)--;
+}
+
 int causal_add_dot(struct causal *c, struct dot d)
 {
     ASSERT(dot_valid(d));
@@ -212,17 +218,23 @@ static int join_vector(struct causal *a, const struct causal *b)
     return 0;
 }
 
-/* Remove the dot that comes last in dot_compare() order. */
-static void forget_highest(struct dot *list, uint32_t *count)
+/* Remove the lowest dot, but not `but`, of the vnode that has the most. */
+static void forget_one(struct dot *list, uint32_t *count, struct dot but)
 {
-    uint32_t highest = 0;
+    uint32_t most = 0, victim = 0;
 
-    ASSERT(*count > 0);
-    for (uint32_t i = 1; i < *count; i++)
-        if (dot_compare(list[i], list[highest]) > 0)
-            highest = i;
-    memmove(&list[highest], &list[highest + 1], (*count - highest - 1) * sizeof list[0]);
-    (*count)--;
+    for (uint32_t first = 0, i = 0; first < *count; first = i) {
+        while (i < *count && list[i].vnode == list[first].vnode)
+            i++;
+        if (i - first <= most)
+            continue;
+        if (!dot_equal(list[first], but) || i - first > 1) {
+            most = i - first;
+            victim = dot_equal(list[first], but) ? first + 1 : first;
+        }
+    }
+    ASSERT(most > 0);
+    remove_at(list, count, victim);
 }
 
 static int join_cloud(struct causal *a, const struct causal *b)
@@ -243,7 +255,7 @@ static int join_cloud(struct causal *a, const struct causal *b)
             both[count++] = d;
     }
     for (; count > LIMIT_CLOUD; forgotten++)
-        forget_highest(both, &count);
+        forget_one(both, &count, (struct dot){0, 0});
     memcpy(a->cloud, both, count * sizeof both[0]);
     a->cloud_count = count;
     return forgotten;
@@ -264,9 +276,16 @@ void causal_see(struct causal *c, struct dot d)
 
     if (rc == 0)
         return;
-    forget_highest(c->cloud, &c->cloud_count);
+    forget_one(c->cloud, &c->cloud_count, d);
     rc = causal_add_dot(c, d);
     ASSERT(rc == 0);
+}
+
+void causal_shed(struct causal *c, uint32_t keep, struct dot but)
+{
+    ASSERT(keep > 0);
+    while (c->cloud_count > keep)
+        forget_one(c->cloud, &c->cloud_count, but);
 }
 
 void causal_fold(struct causal *c, uint64_t vnode, uint64_t up_to)

@@ -73,8 +73,12 @@ bool causal_equal(const struct causal *a, const struct causal *b);
  * -ERR_LIMIT if the cloud is full (c unchanged). */
 int causal_add_dot(struct causal *c, struct dot d);
 
-/* Note one dot whatever it takes: a full cloud forgets its highest dot to make room. */
+/* Note one dot whatever it takes: a full cloud forgets another, chosen as in causal_join(). */
 void causal_see(struct causal *c, struct dot d);
+
+/* Forget single dots, chosen as in causal_join() but never `but`, until at most `keep` (not 0) are
+ * left. */
+void causal_shed(struct causal *c, uint32_t keep, struct dot but);
 
 /* For a context that may say "everything of the vnode up to `up_to`": raise the vector just as far
  * as takes in the cloud dots that lie within, and no further. Does nothing if there are none. */
@@ -84,10 +88,11 @@ void causal_fold(struct causal *c, uint64_t vnode, uint64_t up_to);
  * cloud dots that this covers. -ERR_LIMIT if the vector is full (c unchanged). */
 int causal_raise(struct causal *c, uint64_t vnode, uint64_t n);
 
-/* a becomes the union of a and b. A union whose cloud would pass LIMIT_CLOUD forgets the cloud dots
- * with the highest n first: forgetting can make a false sibling, never lose a write. Returns the
- * number of dots forgotten, or -ERR_LIMIT if the vector would overflow (a unchanged). As long as
- * nothing is forgotten, joins in any order give the same bytes. */
+/* a becomes the union of a and b. A union whose cloud would pass LIMIT_CLOUD forgets dots: the lowest
+ * n of the vnode with the most single dots first, since the oldest dots have had the most time to
+ * reach the replicas that supersede them. Forgetting can make a false sibling, never lose a write.
+ * Returns the number of dots forgotten, or -ERR_LIMIT if the vector would overflow (a unchanged). As
+ * long as nothing is forgotten, joins in any order give the same bytes. */
 int causal_join(struct causal *a, const struct causal *b);
 
 /* Text of a context for clients: base64url (RFC 4648 §5, no padding) of

@@ -5,6 +5,12 @@
 #include "base/check.h"
 #include "base/err.h"
 
+/* Single dots that a writer is given back. All that it had seen is superseded by its new write, so a
+ * dot left out can only show a false sibling where the new write has not arrived yet; without a bound
+ * a chain of writes beside a sibling that its writer never looks at would carry every dot of the
+ * chain along. */
+enum { REPLY_CLOUD = 8 };
+
 /* Is x the newer of two siblings: newest time, then highest dot? */
 static bool newer(const struct sibling *x, const struct sibling *y)
 {
@@ -214,7 +220,7 @@ int object_put(const struct object *old, const struct object_write *w, struct bu
         .key = old->key, .causal = &result, .ids = old->ids, .id_count = old->id_count};
     uint8_t *base;
 
-    ASSERT(dot_valid(w->dot) && old->key.len <= LIMIT_KEY && reply != w->seen);
+    ASSERT(dot_valid(w->dot) && old->key.len <= LIMIT_KEY && (reply == NULL || reply != w->seen));
     ASSERT(!w->tombstone || w->value.len == 0);
     if (w->value.len > LIMIT_VALUE)
         return -ERR_LIMIT;
@@ -242,10 +248,12 @@ int object_put(const struct object *old, const struct object_write *w, struct bu
 
     object_encode_finish(base, end);
     buf_filled(out, (size_t)(end - base));
-    if (reply != NULL && w->seen == NULL)
+    if (reply != NULL && w->seen == NULL) {
         causal_copy(reply, &result);
-    else if (reply != NULL)
+    } else if (reply != NULL) {
         make_reply(old, w->seen, w->dot, &result, reply);
+        causal_shed(reply, REPLY_CLOUD, w->dot);
+    }
     return 0;
 }
 

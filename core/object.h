@@ -112,6 +112,7 @@ size_t object_put_bound(const struct object *old, const struct object_write *w);
  * what it had seen plus the new dot and nothing else that is alive. The reply is kept small by
  * folding its single dots: where old knows all dots of a vnode up to k, those below that are not
  * alive in old are superseded by something that is, so the writer may be told that it has seen them.
+ * Beyond a handful of single dots the oldest are left out: the new write supersedes them everywhere.
  *
  *   0                written
  *   1                request_id is remembered by old: nothing is written, out gets old as it is,
