@@ -85,7 +85,7 @@ static int prefix_entry(struct loading *l, const char *prefix)
     if (c->prefix_count == CONF_PREFIXES)
         return -ERR_LIMIT;
     l->prefix_section[c->prefix_count] = l->line;
-    strcpy(c->prefix[c->prefix_count].prefix, prefix);
+    snprintf(c->prefix[c->prefix_count].prefix, LIMIT_NAME, "%s", prefix);
     return (int)c->prefix_count++;
 }
 

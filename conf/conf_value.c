@@ -210,7 +210,7 @@ static int parse_endpoint(const char *text, size_t len, struct conf_endpoint *ou
     if (!address_valid(address) || conf_address_wildcard(address) ||
         strlen(address) >= sizeof out->address)
         return -ERR_INVAL;
-    strcpy(out->address, address);
+    snprintf(out->address, sizeof out->address, "%s", address);
     out->port = (uint16_t)port;
     return 0;
 }
@@ -385,7 +385,7 @@ void conf_format(const struct conf *c, unsigned index, char out[CONF_VALUE])
         break;
     case AUTO:
         if (*(const uint32_t *)field == 0)
-            strcpy(out, "auto");
+            snprintf(out, CONF_VALUE, "auto");
         else
             snprintf(out, CONF_VALUE, "%" PRIu32, *(const uint32_t *)field);
         break;
@@ -396,7 +396,7 @@ void conf_format(const struct conf *c, unsigned index, char out[CONF_VALUE])
         format_number(*(const uint32_t *)field, time_units, out);
         break;
     case BOOL:
-        strcpy(out, *(const bool *)field ? "yes" : "no");
+        snprintf(out, CONF_VALUE, "%s", *(const bool *)field ? "yes" : "no");
         break;
     case ENUM:
         for (uint8_t i = *(const uint8_t *)field; i > 0; i--)

@@ -1,66 +1,34 @@
-/* The control channel: framing of small fixed messages, and the check of who sent them. Runs in the
- * supervisor and in every child; must not block.
- *
- * A datagram is, little-endian: kind u8, then the fields that the kind has, in the order index u32,
- * incarnation u64, token u64, text (the rest of the datagram). Every byte must be consumed. Both ends
- * are always of one build: they live on one machine and are started from one installation. */
+/* The control channel: small messages, and the check of who sent them. Runs in the supervisor and in
+ * every child; must not block. */
 #include "ipc/channel.h"
 
 #include "base/check.h"
 #include "base/err.h"
+#include "ipc/msg_codec.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
-#define CHANNEL_BYTES (1 + 4 + 8 + 8 + CHANNEL_TEXT)
+#define CHANNEL_BYTES 512 /* no message of this channel needs as many */
 
-/* Which fields a kind has. */
-enum { HAS_INDEX = 1, HAS_INCARNATION = 2, HAS_TOKEN = 4, HAS_TEXT = 8 };
-
-static unsigned fields_of(enum channel_kind kind)
+/* Who may send a message of this kind over a channel: a set of enum channel_sender. */
+static unsigned senders_of(enum control_kind kind)
 {
     switch (kind) {
-    case CHANNEL_READY:
-    case CHANNEL_RELOAD:
-    case CHANNEL_DRAIN:
-        return 0;
-    case CHANNEL_STATUS:
-        return HAS_TEXT;
-    case CHANNEL_PING:
-    case CHANNEL_PONG:
-        return HAS_TOKEN;
-    case CHANNEL_WORKER_UP:
-        return HAS_INDEX | HAS_INCARNATION;
-    }
-    return 0;
-}
-
-/* The senders of a kind, or 0 for a number that is no kind. */
-static unsigned senders_of(uint8_t number)
-{
-    switch (number) {
-#define X(name, number, senders, text)                                                             \
-    case number:                                                                                   \
-        return senders;
-#include "ipc/channel.def"
-#undef X
+    case CONTROL_READY:
+    case CONTROL_STATUS:
+    case CONTROL_PONG:
+        return FROM_CHILD;
+    case CONTROL_PING:
+    case CONTROL_RELOAD:
+    case CONTROL_DRAIN:
+    case CONTROL_WORKER_UP:
+        return FROM_SUPERVISOR;
     default:
-        return 0;
+        return 0; /* it has no business on this channel */
     }
-}
-
-const char *channel_name(enum channel_kind kind)
-{
-    switch (kind) {
-#define X(name, number, senders, text)                                                             \
-    case CHANNEL_##name:                                                                           \
-        return #name;
-#include "ipc/channel.def"
-#undef X
-    }
-    return "?";
 }
 
 int channel_pair(int fds[2])
@@ -70,94 +38,68 @@ int channel_pair(int fds[2])
     return 0;
 }
 
-static size_t put_number(uint8_t *out, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        out[i] = (uint8_t)(value >> (8 * i));
-    return bytes;
-}
-
-static uint64_t take_number(const uint8_t *in, size_t bytes)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes; i++)
-        value |= (uint64_t)in[i] << (8 * i);
-    return value;
-}
-
 int channel_send(int fd, const struct channel_msg *msg)
 {
-    uint8_t out[CHANNEL_BYTES];
-    unsigned fields = fields_of(msg->kind);
-    size_t n = put_number(out, msg->kind, 1);
+    static struct buf out;
+    struct control m = {.kind = msg->kind};
 
-    if (fields & HAS_INDEX)
-        n += put_number(out + n, msg->index, 4);
-    if (fields & HAS_INCARNATION)
-        n += put_number(out + n, msg->incarnation, 8);
-    if (fields & HAS_TOKEN)
-        n += put_number(out + n, msg->token, 8);
-    if (fields & HAS_TEXT) {
-        size_t len = strnlen(msg->text, CHANNEL_TEXT - 1);
-
-        memcpy(out + n, msg->text, len);
-        n += len;
+    ASSERT(senders_of(msg->kind) != 0);
+    if (msg->kind == CONTROL_STATUS)
+        m.u.STATUS.text = slice_of(msg->text, strnlen(msg->text, CHANNEL_TEXT - 1));
+    if (msg->kind == CONTROL_PING)
+        m.u.PING.token = msg->token;
+    if (msg->kind == CONTROL_PONG)
+        m.u.PONG.token = msg->token;
+    if (msg->kind == CONTROL_WORKER_UP) {
+        m.u.WORKER_UP.index = msg->index;
+        m.u.WORKER_UP.incarnation = msg->incarnation;
     }
-    ASSERT(n <= sizeof out);
-    if (send(fd, out, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n)
+    buf_clear(&out);
+    if (msg_codec_encode_control(&m, &out) != 0)
+        return -ERR_AGAIN;
+    ASSERT(buf_len(&out) <= CHANNEL_BYTES);
+    if (send(fd, buf_head(&out), buf_len(&out), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
         return 0;
     return errno == EAGAIN || errno == ENOBUFS || errno == EINTR ? -ERR_AGAIN : -ERR_CLOSED;
 }
 
-static int decode(const uint8_t *in, size_t len, enum channel_sender sender,
-                  struct channel_msg *out)
+static void copy_text(char out[CHANNEL_TEXT], struct slice text)
 {
-    size_t n = 1;
+    size_t len = text.len < CHANNEL_TEXT - 1 ? text.len : CHANNEL_TEXT - 1;
 
-    memset(out, 0, sizeof *out);
-    if (len < 1 || !(senders_of(in[0]) & (unsigned)sender))
-        return -ERR_FORMAT;
-    out->kind = (enum channel_kind)in[0];
-    unsigned fields = fields_of(out->kind);
-    size_t fixed = (fields & HAS_INDEX ? 4u : 0) + (fields & HAS_INCARNATION ? 8u : 0) +
-                   (fields & HAS_TOKEN ? 8u : 0);
-
-    if (len - n < fixed || (!(fields & HAS_TEXT) && len - n != fixed))
-        return -ERR_FORMAT;
-    if (fields & HAS_INDEX) {
-        out->index = (uint32_t)take_number(in + n, 4);
-        n += 4;
-    }
-    if (fields & HAS_INCARNATION) {
-        out->incarnation = take_number(in + n, 8);
-        n += 8;
-    }
-    if (fields & HAS_TOKEN) {
-        out->token = take_number(in + n, 8);
-        n += 8;
-    }
-    if (fields & HAS_TEXT) {
-        if (len - n > CHANNEL_TEXT - 1)
-            return -ERR_FORMAT;
-        memcpy(out->text, in + n, len - n);
-        for (char *p = out->text; *p != 0; p++)
-            if ((unsigned char)*p < ' ' || *p == 127)
-                *p = '?';
-    }
-    return 1;
+    for (size_t i = 0; i < len; i++)
+        out[i] = text.data[i] < ' ' || text.data[i] == 127 ? '?' : (char)text.data[i];
+    out[len] = 0;
 }
 
 int channel_receive(int fd, enum channel_sender sender, struct channel_msg *out)
 {
+    static struct msg_codec *codec;
     uint8_t in[CHANNEL_BYTES];
+    struct control m;
     ssize_t n = recv(fd, in, sizeof in, MSG_DONTWAIT | MSG_TRUNC);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (n <= 0)
         return -ERR_CLOSED;
-    if ((size_t)n > sizeof in)
+    if (codec == NULL)
+        codec = msg_codec_new();
+    if ((size_t)n > sizeof in ||
+        msg_codec_decode_control(codec, slice_of(in, (size_t)n), &m) != 0 ||
+        !(senders_of(m.kind) & (unsigned)sender))
         return -ERR_FORMAT;
-    return decode(in, (size_t)n, sender, out);
+    memset(out, 0, sizeof *out);
+    out->kind = m.kind;
+    if (m.kind == CONTROL_STATUS)
+        copy_text(out->text, m.u.STATUS.text);
+    if (m.kind == CONTROL_PING)
+        out->token = m.u.PING.token;
+    if (m.kind == CONTROL_PONG)
+        out->token = m.u.PONG.token;
+    if (m.kind == CONTROL_WORKER_UP) {
+        out->index = m.u.WORKER_UP.index;
+        out->incarnation = m.u.WORKER_UP.incarnation;
+    }
+    return 1;
 }

@@ -1,26 +1,22 @@
-/* The control channel between the supervisor and each child: one message per datagram of a Unix
- * SOCK_SEQPACKET pair. Loss of the channel tells either end that the other is gone. Used by the
- * supervisor and by ipc/child.c. */
+/* The control channel between the supervisor and each child: one message of ipc/control.def per
+ * datagram of a Unix SOCK_SEQPACKET pair. Loss of the channel tells either end that the other is
+ * gone. Used by the supervisor and by ipc/child.c; one thread of a process. */
 #ifndef CLOCKWISE_IPC_CHANNEL_H
 #define CLOCKWISE_IPC_CHANNEL_H
+
+#include "ipc/control.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #define CHANNEL_TEXT 200 /* bytes of a STATUS text, with the final 0 */
 
-enum channel_kind {
-#define X(name, number, senders, text) CHANNEL_##name = number,
-#include "ipc/channel.def"
-#undef X
-};
-
 /* The two ends of a channel. */
 enum channel_sender { FROM_SUPERVISOR = 1, FROM_CHILD = 2 };
 
 /* One message; fields that its kind does not use are zero. */
 struct channel_msg {
-    enum channel_kind kind;
+    enum control_kind kind;
     uint32_t index;          /* WORKER_UP */
     uint64_t incarnation;    /* WORKER_UP */
     uint64_t token;          /* PING, PONG */
@@ -35,9 +31,8 @@ int channel_pair(int fds[2]);
 int channel_send(int fd, const struct channel_msg *msg);
 
 /* Receive one message from the given end. 1: *out is filled; 0: none is waiting; -ERR_CLOSED: the
- * other end is gone; -ERR_FORMAT: not a message, or one that this sender may not send. */
+ * other end is gone; -ERR_FORMAT: not a message, or one that this sender may not send. Texts are
+ * cut to CHANNEL_TEXT and hold no control characters. */
 int channel_receive(int fd, enum channel_sender sender, struct channel_msg *out);
-
-const char *channel_name(enum channel_kind kind);
 
 #endif

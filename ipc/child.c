@@ -63,7 +63,7 @@ static void parse_fds(struct child *c, char *list)
         int fd = (int)number("--fds", equals + 1, 1 << 20);
         if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
             refuse("--fds", "descriptor is not open");
-        strcpy(c->fds[c->fd_count].name, item);
+        memcpy(c->fds[c->fd_count].name, item, (size_t)(equals - item) + 1);
         c->fds[c->fd_count++].fd = fd;
     }
 }
@@ -148,27 +148,25 @@ static void drain(struct child *c)
 
 static void handle(struct child *c, const struct channel_msg *msg)
 {
-    struct channel_msg answer = {.kind = CHANNEL_PONG, .token = msg->token};
+    struct channel_msg answer = {.kind = CONTROL_PONG, .token = msg->token};
 
     switch (msg->kind) {
-    case CHANNEL_PING:
+    case CONTROL_PING:
         /* A full queue means that the supervisor has earlier answers to read; it loses nothing. */
         channel_send(c->channel, &answer);
         break;
-    case CHANNEL_RELOAD:
+    case CONTROL_RELOAD:
         if (c->ops != NULL && c->ops->reload != NULL)
             c->ops->reload(c->arg);
         break;
-    case CHANNEL_DRAIN:
+    case CONTROL_DRAIN:
         drain(c);
         break;
-    case CHANNEL_WORKER_UP:
+    case CONTROL_WORKER_UP:
         if (c->ops != NULL && c->ops->worker_up != NULL)
             c->ops->worker_up(c->arg, msg->index, msg->incarnation);
         break;
-    case CHANNEL_READY:
-    case CHANNEL_STATUS:
-    case CHANNEL_PONG:
+    default:
         UNREACHABLE(); /* channel_receive() refuses these from the supervisor */
     }
 }
@@ -226,7 +224,7 @@ void child_attach(struct child *c, struct loop *loop, const struct child_ops *op
 
 void child_ready(struct child *c)
 {
-    struct channel_msg msg = {.kind = CHANNEL_READY};
+    struct channel_msg msg = {.kind = CONTROL_READY};
 
     if (c->channel < 0)
         return;
@@ -241,7 +239,7 @@ void child_ready(struct child *c)
 
 void child_status(struct child *c, const char *format, ...)
 {
-    struct channel_msg msg = {.kind = CHANNEL_STATUS};
+    struct channel_msg msg = {.kind = CONTROL_STATUS};
     va_list args;
 
     if (c->channel < 0)
