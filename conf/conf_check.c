@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/paths.h"
 
 #include <ctype.h>
 #include <sched.h>
@@ -13,72 +14,21 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The first of systemd's colon-separated directories, or NULL. */
-static const char *systemd_directory(const char *variable, char first[CONF_PATH])
-{
-    const char *list = getenv(variable);
+#define TOO_LONG "the path made from the environment is too long, set it here"
 
-    if (list == NULL || list[0] != '/')
-        return NULL;
-    size_t len = strcspn(list, ":");
-    if (len >= CONF_PATH)
-        return NULL;
-    memcpy(first, list, len);
-    first[len] = 0;
-    return first;
-}
+static int blame_key(unsigned *blame, unsigned key, char reason[CONF_ERROR], const char *format,
+                     ...) __attribute__((format(printf, 4, 5)));
 
-static const char *absolute_env(const char *variable)
-{
-    const char *value = getenv(variable);
-
-    return value != NULL && value[0] == '/' ? value : NULL;
-}
-
-static int print_path(char *out, size_t size, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int print_path(char *out, size_t size, const char *format, ...)
+static int blame_key(unsigned *blame, unsigned key, char reason[CONF_ERROR], const char *format,
+                     ...)
 {
     va_list args;
 
+    *blame = key;
     va_start(args, format);
-    int n = vsnprintf(out, size, format, args);
+    vsnprintf(reason, CONF_ERROR, format, args);
     va_end(args);
-    return n >= 0 && (size_t)n < size ? 0 : -ERR_LIMIT;
-}
-
-static int resolve_data_dir(struct conf *c)
-{
-    char first[CONF_PATH];
-    size_t size = sizeof c->node.data_dir;
-    const char *base;
-
-    if (c->node.data_dir[0] != 0)
-        return 0;
-    if (systemd_directory("STATE_DIRECTORY", first) != NULL)
-        return print_path(c->node.data_dir, size, "%s", first);
-    if ((base = absolute_env("XDG_STATE_HOME")) != NULL)
-        return print_path(c->node.data_dir, size, "%s/clockwise", base);
-    if ((base = absolute_env("HOME")) != NULL)
-        return print_path(c->node.data_dir, size, "%s/.local/state/clockwise", base);
-    return print_path(c->node.data_dir, size, "/var/lib/clockwise");
-}
-
-static int resolve_runtime_dir(struct conf *c)
-{
-    char first[CONF_PATH];
-    size_t size = sizeof c->node.runtime_dir;
-    const char *base;
-
-    if (c->node.runtime_dir[0] != 0)
-        return 0;
-    if (systemd_directory("RUNTIME_DIRECTORY", first) != NULL)
-        return print_path(c->node.runtime_dir, size, "%s", first);
-    if ((base = absolute_env("XDG_RUNTIME_DIR")) != NULL)
-        return print_path(c->node.runtime_dir, size, "%s/clockwise-%u", base, c->node.port);
-    return print_path(c->node.runtime_dir, size, "/tmp/clockwise-%u-%u", (unsigned)getuid(),
-                      c->node.port);
+    return -ERR_INVAL;
 }
 
 /* CPUs that this process may run on, at most LIMIT_WORKERS. */
@@ -121,27 +71,13 @@ int conf_resolve(struct conf *c, unsigned *blame, char reason[CONF_ERROR])
     if (c->node.announce[0] == 0)
         memcpy(c->node.announce, c->node.bind, sizeof c->node.announce);
     resolve_name(c);
-    if (resolve_data_dir(c) != 0 || resolve_runtime_dir(c) != 0) {
-        *blame = c->node.data_dir[0] == 0 ? CONF_node_data_dir : CONF_node_runtime_dir;
-        snprintf(reason, CONF_ERROR, "the path made from the environment is too long, set it here");
-        return -ERR_INVAL;
-    }
+    if (c->node.data_dir[0] == 0 &&
+        paths_state_default(c->node.data_dir, sizeof c->node.data_dir) != 0)
+        return blame_key(blame, CONF_node_data_dir, reason, TOO_LONG);
+    if (c->node.runtime_dir[0] == 0 &&
+        paths_runtime_default(c->node.runtime_dir, sizeof c->node.runtime_dir) != 0)
+        return blame_key(blame, CONF_node_runtime_dir, reason, TOO_LONG);
     return 0;
-}
-
-static int blame_key(unsigned *blame, unsigned key, char reason[CONF_ERROR], const char *format,
-                     ...) __attribute__((format(printf, 4, 5)));
-
-static int blame_key(unsigned *blame, unsigned key, char reason[CONF_ERROR], const char *format,
-                     ...)
-{
-    va_list args;
-
-    *blame = key;
-    va_start(args, format);
-    vsnprintf(reason, CONF_ERROR, format, args);
-    va_end(args);
-    return -ERR_INVAL;
 }
 
 static int check_ports(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
