@@ -11,7 +11,11 @@ SEEDS    ?= 1-200
 STATES   ?= 2000
 
 BUILD    := build$(if $(SAN),/$(subst $(,),-,$(SAN)))
-CC       ?= gcc
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
+V        ?=
+Q        := $(if $(V),,@)
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CFLAGS   ?= -O2 -g
 CPPFLAGS += -I. -D_GNU_SOURCE -DCLOCKWISE_VERSION='"$(VERSION)"'
@@ -25,8 +29,8 @@ endif
 
 SHARED   := base core ipc shm conf store
 LIB      := $(BUILD)/libclockwise.a
-LIBS     := -llmdb -lmsgpackc -linih -lxxhash -lm
-HEADERS  := ini.h:libinih-dev lmdb.h:liblmdb-dev msgpack.h:libmsgpack-dev cmocka.h:libcmocka-dev xxhash.h:libxxhash-dev
+LIBS     := -llmdb -lmsgpackc -linih -lcrypto -lm
+HEADERS  := ini.h:libinih-dev lmdb.h:liblmdb-dev msgpack.h:libmsgpack-dev cmocka.h:libcmocka-dev xxhash.h:libxxhash-dev openssl/evp.h:libssl-dev
 
 lib_src  := $(foreach d,$(SHARED),$(sort $(wildcard $(d)/*.c)))
 objects   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -73,32 +77,38 @@ check-headers:
 
 $(BUILD)/obj/%.o: %.c | check-headers
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(LIB): $(call objects,$(lib_src))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 define program_rule
 $(BUILD)/$(1): $(call objects,$(call folder,$($(1)_DIR))) $(LIB)
-	$(CC) $(LDFLAGS) -o $$@ $$^ $(LIBS)
+	$(if $(V),,@echo "  LD    $$@")
+	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ $(LIBS)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 
 $(BUILD)/clockwise-%: $(BUILD)/obj/tools/%.o $(call objects,$(wildcard tools/lib_*.c)) $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(if $(V),,@echo "  LD    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/sim: $(call objects,$(call folder,tests/sim)) $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(if $(V),,@echo "  LD    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/bench-%.o $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(if $(V),,@echo "  LD    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # A unit test named FOLDER_subject.c is linked with that process folder's files (without main.c).
 define unit_rule
 $(BUILD)/tests/$(1): $(BUILD)/obj/tests/unit/$(1).o $(call objects,$(call body,$(firstword $(subst _, ,$(1))))) $(LIB)
 	@mkdir -p $$(@D)
-	$(CC) $(LDFLAGS) -o $$@ $$^ -lcmocka $(LIBS)
+	$(if $(V),,@echo "  LD    $$@")
+	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ -lcmocka $(LIBS)
 endef
 $(foreach t,$(notdir $(UNIT)),$(eval $(call unit_rule,$(t))))
 
