@@ -66,11 +66,11 @@ static void on_reload(void *arg)
     static struct conf fresh;
     char error[CONF_ERROR];
 
-    if (conf_load(&fresh, a->child.config, error) != 0) {
+    if (conf_load(&fresh, a->child.config, error) != 0 ||
+        conf_take_reloadable(&a->conf, &fresh, NULL, NULL, error) < 0) {
         log_error("reload: %s", error);
         return;
     }
-    conf_take_reloadable(&a->conf, &fresh, NULL, NULL, error);
     log_setup(a->child.process_name, (enum log_level)conf_log_level(&a->conf));
 }
 
