@@ -18,8 +18,9 @@
  *      +72  waiting         P, 1 when it had more to write than there was room, 0 when not. A stale
  *                           1 costs one wake-up too many
  *      +80  bytes           P; taken in all, for people
- *   rings_at + (c << ring_bits)   the bytes of ring c; position x of the stream is at x mod size.
- *                           P's between head + size and tail, C's (to read) between head and tail
+ *   rings_at + (k << ring_bits)   the bytes of the ring to the k-th sibling (P itself is left out);
+ *                           position x of the stream is at x mod size. From head to tail they are
+ *                           C's to read, all others are P's to fill
  *
  * Positions (base, tail, head) count bytes of the stream from 0 and never go back within one run of
  * P. A message may be longer than the ring: it goes through in pieces.
@@ -28,16 +29,18 @@
  * that it makes. A ring's epoch is a pair (incarnation of P, incarnation of C):
  *
  *   P: NOBODY --sees worker-C.seg of incarnation c--> EPOCH(c) : base := tail, then consumer := c
- *   P: EPOCH(c) --sees worker-C.seg of c'-----------> EPOCH(c'), and the next mailbox_write() says
- *                                                     -ERR_CLOSED once and takes nothing
+ *   P: EPOCH(c) --sees worker-C.seg of c'-----------> EPOCH(c'), and if c was sent anything, the next
+ *                                                     mailbox_write() says -ERR_CLOSED once and takes
+ *                                                     nothing
  *   P: in EPOCH(c), head is inbox[P].head if inbox[P].producer_incarnation is P's own incarnation,
  *      else base: C has not begun this epoch yet.
  *
  *   C: NOBODY --attaches mail-P.seg of incarnation p--> WAIT(p)
  *   C: WAIT(p) --sees consumer = C's own incarnation--> READ(p): producer_incarnation := 0,
  *                                                     head := base, producer_incarnation := p
- *   C: READ(p) --sees mail-P.seg of p'----------------> WAIT(p'), and the next mailbox_peek() says
- *                                                     -ERR_CLOSED once and shows nothing
+ *   C: READ(p) --sees mail-P.seg of p'----------------> WAIT(p'), and if anything of p was taken, the
+ *                                                     next mailbox_peek() says -ERR_CLOSED once and
+ *                                                     shows nothing
  *
  * Why no piece of a frame is ever delivered, twice or at all, across a restart: base moves only when
  * an epoch begins, the writer is told so by -ERR_CLOSED before it can add a byte to that epoch, and
@@ -83,8 +86,9 @@ int mailbox_out_refresh(struct mailbox_out *o, uint32_t to);
 /* Append up to len bytes to the stream for sibling `to`. Returns the number taken, 0 if the ring is
  * full or the sibling was never up; the rest is to be offered again when the eventfd of this worker
  * fires (the sibling wakes a producer that waits for room). -ERR_CLOSED once after each new
- * incarnation of the sibling: drop what is queued and in flight, begin with a new frame. -ERR_CORRUPT
- * if the sibling's head is impossible; stays so until it is restarted. Never blocks. */
+ * incarnation of a sibling that was sent anything before: drop what is queued and in flight, begin
+ * with a new frame. -ERR_CORRUPT if the sibling's head is impossible; stays so until it is restarted.
+ * Never blocks. */
 int64_t mailbox_write(struct mailbox_out *o, uint32_t to, const void *data, size_t len);
 
 /* Bytes that mailbox_write() would take now (0 also where it would say an error). */
@@ -106,8 +110,8 @@ int mailbox_in_refresh(struct mailbox_in *in, uint32_t from);
 
 /* The bytes that can be read from sibling `from` now: two slices (the second is not empty only where
  * the ring wraps), valid until mailbox_consume() or mailbox_in_refresh(). Returns their total, 0 if
- * there is nothing. -ERR_CLOSED once after each new incarnation of the sibling: drop a half-read
- * frame and fail what waits for it. -ERR_CORRUPT if the tail is impossible; stays so until the
+ * there is nothing. -ERR_CLOSED once after each new incarnation of a sibling of which anything was
+ * taken before: drop a half-read frame and fail what waits for it. -ERR_CORRUPT if the tail is impossible; stays so until the
  * sibling is restarted. Never blocks, makes no system call. */
 int64_t mailbox_peek(struct mailbox_in *in, uint32_t from, struct slice two[2]);
 
@@ -119,7 +123,8 @@ void mailbox_consume(struct mailbox_in *in, uint32_t from, size_t n);
 bool mailbox_in_should_wake(struct mailbox_in *in, uint32_t from);
 
 /* Before blocking: announce sleep and look once more. true: block (siblings will write the eventfd).
- * false: there is mail; do not block, and mailbox_sleep_end() is not needed. */
+ * false: there is mail that was not consumed, or an error not yet told; do not block, and
+ * mailbox_sleep_end() is not needed. */
 bool mailbox_sleep_begin(struct mailbox_in *in);
 
 /* After blocking. */
