@@ -27,29 +27,32 @@ struct store;
 enum store_durability { STORE_ALWAYS, STORE_EVERYSEC, STORE_NEVER };
 
 struct store_conf {
-    const char *data_dir;      /* must exist */
-    uint32_t worker;           /* names the journal folder */
-    uint8_t q_bits;            /* partitions = 1 << q_bits */
+    const char *data_dir; /* must exist */
+    uint32_t worker;      /* names the journal folder */
+    uint8_t q_bits;       /* partitions = 1 << q_bits */
     enum store_durability durability;
     uint64_t write_buffer_bytes; /* bound of all buffers of this worker */
-    uint64_t map_bytes;        /* LMDB map size of one vnode (address space, not memory) */
-    uint64_t segment_bytes;    /* journal segment size, preallocated */
-    uint32_t flush_age_ms;     /* a buffer older than this is flushed */
+    uint64_t map_bytes;          /* LMDB map size of one vnode (address space, not memory) */
+    uint64_t segment_bytes;      /* journal segment size, preallocated */
+    uint32_t flush_age_ms;       /* a buffer older than this is flushed */
+    bool no_leaves;              /* keep no Merkle leaves: only to measure what they cost */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total); /* recovery */
-    void *progress_arg;        /* progress may be NULL */
+    void *progress_arg; /* progress may be NULL */
 };
 
 /* What an operator should know; a copy, filled by store_stats(). */
 struct store_stats {
-    uint64_t keys;             /* live records in LMDB, all vnodes (buffers not counted twice) */
+    uint64_t keys; /* live records in LMDB, all vnodes (buffers not counted twice) */
     uint64_t buffer_bytes, buffer_limit;
     uint64_t journal_bytes, journal_segments, journal_syncs, journal_records;
     uint64_t flushes, flushed_records, flushed_bytes;
     uint64_t corrupt_records, quarantined_vnodes, new_vnode_ids;
     uint64_t recovered_records;
-    uint64_t pressure_us;      /* time spent with store_pressure() true */
-    uint64_t disk_full;        /* writes refused with -ERR_DISKFULL */
+    uint64_t pressure_us; /* time spent with store_pressure() true */
+    uint64_t disk_full;   /* writes refused with -ERR_DISKFULL */
     uint64_t expired_dropped;
+    uint64_t journal_written_bytes; /* since the start, headers included */
+    uint64_t file_bytes;            /* pages in use by all vnode files */
     uint32_t vnodes_open;
     uint32_t last_sync_us, max_sync_us;
 };
@@ -83,7 +86,8 @@ int store_witness_dot(struct store *s, uint32_t partition, struct dot seen);
 
 /* The stored object of a key (encoded, see core/object.h). *out stays valid until the next call on
  * this store. -ERR_NOTFOUND; -ERR_CORRUPT if the record failed its checksum (the vnode has then
- * already taken a new id and reported itself). The record's key is compared in full. */
+ * reported itself and is taking a new id: until store_next_dot() stops saying -ERR_BUSY). The
+ * record is removed, so that a later get says -ERR_NOTFOUND. The record's key is compared in full. */
 int store_get(struct store *s, uint32_t partition, const struct position *pos, struct slice key,
               struct slice *out);
 

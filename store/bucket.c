@@ -1,0 +1,56 @@
+/* What is stored under one position. See bucket.h. Pure; allocates only through the given buf. */
+#include "store/bucket.h"
+
+#include "base/err.h"
+
+enum { LENGTH_AT = 4, FIXED = 16 }; /* where an encoded object says how long it is */
+
+int bucket_next(struct slice bucket, size_t *at, struct object *o)
+{
+    size_t left = bucket.len - *at;
+    uint32_t len;
+    int err;
+
+    if (left == 0)
+        return 0;
+    if (left < FIXED)
+        return -ERR_CORRUPT;
+    memcpy(&len, bucket.data + *at + LENGTH_AT, sizeof len);
+    if (len < FIXED || len > left)
+        return -ERR_CORRUPT;
+    err = object_open(o, slice_of(bucket.data + *at, len));
+    if (err != 0)
+        return err;
+    *at += len;
+    return 1;
+}
+
+int bucket_find(struct slice bucket, struct slice key, struct object *o)
+{
+    size_t at = 0;
+    int rc;
+
+    while ((rc = bucket_next(bucket, &at, o)) == 1)
+        if (slice_equal(o->key, key))
+            return 0;
+    return rc == 0 ? -ERR_NOTFOUND : rc;
+}
+
+int bucket_replace(struct slice bucket, struct slice key, struct slice object,
+                   struct object *scratch, struct buf *out)
+{
+    size_t at = 0, before = out->end;
+    int rc, err;
+
+    err = buf_append(out, object.data, object.len);
+    if (err != 0)
+        return err;
+    while ((rc = bucket_next(bucket, &at, scratch)) == 1 && err == 0)
+        if (!slice_equal(scratch->key, key))
+            err = buf_append(out, scratch->encoded.data, scratch->encoded.len);
+    if (err == 0 && rc < 0)
+        err = rc;
+    if (err != 0)
+        out->end = before;
+    return err;
+}

@@ -1,0 +1,22 @@
+/* What is stored under one position: encoded objects back to back, nearly always one. Two keys with
+ * one position are told apart by comparing keys in full. Every object is verified before it is
+ * believed. Pure. */
+#ifndef CLOCKWISE_STORE_BUCKET_H
+#define CLOCKWISE_STORE_BUCKET_H
+
+#include "base/buf.h"
+#include "core/object.h"
+
+/* The next object of a bucket, opened into o: start with *at = 0. 1, 0 at the end, -ERR_CORRUPT or
+ * -ERR_VERSION for one that cannot be read (nothing after it can be). */
+int bucket_next(struct slice bucket, size_t *at, struct object *o);
+
+/* The object of a key, opened into o. -ERR_NOTFOUND, -ERR_CORRUPT, -ERR_VERSION. */
+int bucket_find(struct slice bucket, struct slice key, struct object *o);
+
+/* Append the bucket to out with the object of `key` replaced by `object` or added. `scratch` is
+ * used for reading. 0 or an error; on error out is as before. */
+int bucket_replace(struct slice bucket, struct slice key, struct slice object,
+                   struct object *scratch, struct buf *out);
+
+#endif

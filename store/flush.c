@@ -1,0 +1,529 @@
+/* Sorted write-back of one vnode. Runs in the flush thread, and in the loop thread while a worker
+ * recovers, before the flush thread exists. Touches v->work, v->env's writer and the frozen buffers,
+ * nothing else of the vnode. */
+#include "store/flush.h"
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/rand.h"
+#include "store/bucket.h"
+#include "store/merkle_leaf.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    TXN_PAGES = 256,     /* leaf pages that one transaction may rewrite, at least */
+    TXN_SHARE = 8,       /* ... or this part of the vnode, whichever is more */
+    TXN_BYTES = 4 << 20, /* bytes of objects in one transaction */
+    PAGE = 4096,
+    EXPIRE_ROWS = 512, /* rows dropped in one transaction */
+    EXPIRY_KEY = 8 + POSITION_BYTES,
+};
+
+struct leaf_change {
+    uint32_t index;
+    uint64_t hash;
+};
+
+struct flush {
+    struct vnode *v;
+    const struct flush_conf *conf;
+    struct object object; /* scratch */
+    struct buf bucket;    /* scratch */
+    struct wbuf_sorted *sorted;
+    struct leaf_change *changes; /* leaves that the open transaction has rewritten */
+    uint32_t change_count, change_capacity;
+    uint64_t records, bytes;
+    bool amnesia;      /* a damaged record was met */
+    bool rebuild;      /* all leaf hashes must be made anew */
+    uint64_t *rebuilt; /* the new ones, until they are committed */
+};
+
+static struct slice position_slice(const struct position *pos)
+{
+    return slice_of(pos->b, sizeof pos->b);
+}
+
+static void put_be64(uint8_t *out, uint64_t n)
+{
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(n >> (56 - 8 * i));
+}
+
+static void put_be32(uint8_t *out, uint32_t n)
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = (uint8_t)(n >> (24 - 8 * i));
+}
+
+/* What a bucket adds to its leaf, and its earliest expiry (0: none). A damaged object makes it
+ * -ERR_CORRUPT; what was summed so far is then meaningless. */
+static int weigh_bucket(struct flush *f, const struct position *pos, struct slice bucket,
+                        uint64_t *sum, uint64_t *expiry)
+{
+    size_t at = 0;
+    int rc;
+
+    *sum = *expiry = 0;
+    while ((rc = bucket_next(bucket, &at, &f->object)) == 1) {
+        uint64_t e = object_next_expiry(&f->object);
+
+        if (e != 0 && (*expiry == 0 || e < *expiry))
+            *expiry = e;
+        if (f->conf->leaves)
+            *sum += merkle_leaf_mix(pos, object_digest(&f->object));
+    }
+    return rc;
+}
+
+/* Add to the hash of a leaf, in the changes of the open transaction. Positions come in order, so a
+ * leaf that is met again is the newest change. */
+static int add_to_leaf(struct flush *f, const struct position *pos, uint64_t delta)
+{
+    uint32_t index = merkle_leaf_index(pos, f->v->q_bits, f->v->work.meta.leaf_bits);
+    struct leaf_change *change;
+
+    if (delta == 0 || f->rebuild)
+        return 0;
+    if (f->change_count == 0 || f->changes[f->change_count - 1].index != index) {
+        if (f->change_count == f->change_capacity) {
+            uint32_t wanted = f->change_capacity == 0 ? 256 : f->change_capacity * 2;
+            struct leaf_change *changes = realloc(f->changes, wanted * sizeof *changes);
+
+            if (changes == NULL)
+                return -ERR_NOMEM;
+            f->changes = changes;
+            f->change_capacity = wanted;
+        }
+        f->changes[f->change_count++] = (struct leaf_change){index, f->v->work.leaves[index]};
+    }
+    change = &f->changes[f->change_count - 1];
+    change->hash += delta;
+    return 0;
+}
+
+static int put_leaf(struct vnode *v, uint32_t index, uint64_t hash)
+{
+    uint64_t pair[2] = {hash, merkle_leaf_check(index, hash)};
+    uint8_t key[4];
+
+    put_be32(key, index);
+    return lmdb_write_put(v->env, LMDB_LEAVES, slice_of(key, sizeof key),
+                          slice_of(pair, sizeof pair));
+}
+
+static int move_expiry(struct vnode *v, const struct position *pos, uint64_t before, uint64_t after)
+{
+    uint8_t key[EXPIRY_KEY];
+    int err = 0;
+
+    if (before == after)
+        return 0;
+    memcpy(key + 8, pos->b, sizeof pos->b);
+    if (before != 0) {
+        put_be64(key, before);
+        err = lmdb_write_del(v->env, LMDB_EXPIRY, slice_of(key, sizeof key));
+        if (err == -ERR_NOTFOUND)
+            err = 0;
+    }
+    if (err == 0 && after != 0) {
+        put_be64(key, after);
+        err = lmdb_write_put(v->env, LMDB_EXPIRY, slice_of(key, sizeof key), (struct slice){0});
+    }
+    return err;
+}
+
+/* Replace a bucket in the open transaction; before is what was there (empty: nothing). */
+static int replace_bucket(struct flush *f, const struct position *pos, struct slice before,
+                          struct slice after)
+{
+    uint64_t old_sum, old_expiry, new_sum, new_expiry;
+    int err = weigh_bucket(f, pos, before, &old_sum, &old_expiry);
+
+    if (err != 0) { /* its share of the leaf cannot be known any more */
+        f->amnesia = f->rebuild = true;
+        f->v->work.corrupt++;
+        old_sum = old_expiry = 0;
+    }
+    err = weigh_bucket(f, pos, after, &new_sum, &new_expiry);
+    if (err != 0)
+        check_panic("an object in the write buffer is damaged: memory fault");
+    err = lmdb_write_put(f->v->env, LMDB_DATA, position_slice(pos), after);
+    if (err == 0)
+        err = move_expiry(f->v, pos, old_expiry, new_expiry);
+    return err == 0 ? add_to_leaf(f, pos, new_sum - old_sum) : err;
+}
+
+static int write_entry(struct flush *f, const struct wbuf_entry *e)
+{
+    struct slice object = slice_of(e->data, e->len), before = {0}, after = object;
+    int err = lmdb_write_get(f->v->env, LMDB_DATA, position_slice(&e->pos), &before);
+
+    if (err != 0 && err != -ERR_NOTFOUND)
+        return err;
+    if (before.len > 0) {
+        struct slice key = slice_of(e->data + e->key_at, e->key_len), other;
+
+        /* Nearly always the bucket holds just an older object of this very key. */
+        if (object_peek_key(before, &other) != 0 || !slice_equal(other, key) ||
+            bucket_next(before, &(size_t){0}, &f->object) != 1 ||
+            f->object.encoded.len != before.len) {
+            buf_clear(&f->bucket);
+            err = bucket_replace(before, key, object, &f->object, &f->bucket);
+            if (err == 0)
+                after = slice_of(buf_head(&f->bucket), buf_len(&f->bucket));
+            else if (err != -ERR_CORRUPT && err != -ERR_VERSION)
+                return err;
+        }
+    }
+    f->records++;
+    f->bytes += after.len;
+    return replace_bucket(f, &e->pos, before, after);
+}
+
+static int write_hint(struct flush *f, const struct wbuf_entry *e)
+{
+    uint8_t key[16 + POSITION_BYTES];
+    int err;
+
+    memcpy(key, e->data, 16);
+    memcpy(key + 16, e->pos.b, POSITION_BYTES);
+    if (e->data[24] != 0)
+        return lmdb_write_put(f->v->env, LMDB_HINTS, slice_of(key, sizeof key),
+                              slice_of(e->data + 16, 8));
+    err = lmdb_write_del(f->v->env, LMDB_HINTS, slice_of(key, sizeof key));
+    return err == -ERR_NOTFOUND ? 0 : err;
+}
+
+/* Make all leaf hashes anew from the data of the open transaction. */
+static int rebuild_leaves(struct flush *f)
+{
+    struct vnode *v = f->v;
+    struct vnode_meta *meta = &v->work.meta;
+    unsigned bits = merkle_leaf_bits(lmdb_write_count(v->env, LMDB_DATA), meta->leaf_bits);
+    uint64_t *leaves = calloc((size_t)1 << bits, sizeof *leaves);
+    struct slice key = {0}, row;
+    int err;
+
+    if (leaves == NULL)
+        return -ERR_NOMEM;
+    for (err = lmdb_write_seek(v->env, LMDB_DATA, key, &key, &row); err == 0;
+         err = lmdb_write_step(v->env, LMDB_DATA, &key, &row)) {
+        struct position pos;
+        uint64_t sum, expiry;
+
+        memcpy(pos.b, key.data, sizeof pos.b);
+        if (weigh_bucket(f, &pos, row, &sum, &expiry) == 0)
+            leaves[merkle_leaf_index(&pos, v->q_bits, bits)] += sum;
+    }
+    err = err == -ERR_NOTFOUND ? lmdb_write_clear(v->env, LMDB_LEAVES) : err;
+    for (uint32_t i = 0; err == 0 && i < 1u << bits; i++)
+        if (leaves[i] != 0)
+            err = put_leaf(v, i, leaves[i]);
+    meta->leaf_bits = bits;
+    f->rebuilt = leaves;
+    return err;
+}
+
+/* The leaf hashes of a transaction that has been committed become those of the vnode. */
+static void adopt_leaves(struct flush *f)
+{
+    struct vnode_work *work = &f->v->work;
+
+    if (f->rebuilt != NULL) {
+        free(work->leaves);
+        work->leaves = f->rebuilt;
+        f->rebuilt = NULL;
+    } else {
+        for (uint32_t i = 0; i < f->change_count; i++)
+            work->leaves[f->changes[i].index] = f->changes[i].hash;
+    }
+    f->change_count = 0;
+}
+
+/* Complete the open transaction and commit it. */
+static int commit(struct flush *f)
+{
+    struct vnode *v = f->v;
+    struct vnode_meta before = v->work.meta;
+    bool renew = f->amnesia;
+    int err = 0;
+
+    if (f->conf->leaves && merkle_leaf_bits(lmdb_write_count(v->env, LMDB_DATA),
+                                            v->work.meta.leaf_bits) != v->work.meta.leaf_bits)
+        f->rebuild = true;
+    if (renew) {
+        v->work.meta.id = rand_id();
+        v->work.meta.reserved = VNODE_DOT_BLOCK;
+    }
+    if (f->rebuild && f->conf->leaves)
+        err = rebuild_leaves(f);
+    for (uint32_t i = 0; err == 0 && !f->rebuild && i < f->change_count; i++)
+        err = put_leaf(v, f->changes[i].index, f->changes[i].hash);
+    if (err == 0 && memcmp(&before, &v->work.meta, sizeof before) != 0)
+        err = vnode_put_meta(v, &v->work.meta);
+    v->work.keys = lmdb_write_count(v->env, LMDB_DATA);
+    if (err == 0)
+        err = lmdb_write_commit(v->env);
+    else
+        lmdb_write_abort(v->env);
+    if (err != 0) {
+        free(f->rebuilt);
+        f->rebuilt = NULL;
+        v->work.meta = before;
+        return err;
+    }
+    adopt_leaves(f);
+    f->rebuild = f->amnesia = false;
+    if (renew) {
+        log_error("vnode %" PRIu32 " met damaged records: it takes a new id", v->partition);
+        v->work.renewed = true;
+        err = vnode_write_id(f->conf->data_dir, &v->work.meta, f->conf->worker);
+        if (err != 0)
+            check_panic("cannot write the id of vnode %" PRIu32 ": %s", v->partition,
+                        err_text(err));
+    }
+    return 0;
+}
+
+/* How many of `left` entries go into one transaction: so many that it rewrites a bounded number of
+ * pages, because the pages it replaces cannot be used again before the transaction after next. */
+static uint32_t chunk_of(const struct flush *f, uint32_t left)
+{
+    uint64_t pages = f->v->work.file_bytes / PAGE, allowed = pages / TXN_SHARE;
+    uint64_t per_page;
+
+    if (allowed < TXN_PAGES)
+        allowed = TXN_PAGES;
+    /* Entries are spread evenly: `left` of them touch at most every page. */
+    per_page = pages == 0 ? 16 : left / pages;
+    if (per_page < 1)
+        per_page = 1;
+    return allowed * per_page < left ? (uint32_t)(allowed * per_page) : left;
+}
+
+/* Write a run of entries in one transaction; *done is how many. */
+static int flush_run(struct flush *f, const struct wbuf_sorted *entries, uint32_t count,
+                     uint32_t *done)
+{
+    uint64_t bytes = 0;
+    int err = lmdb_write_begin(f->v->env);
+
+    if (err != 0)
+        return err;
+    f->change_count = 0;
+    for (*done = 0; *done < count && bytes < TXN_BYTES; (*done)++) {
+        bytes += entries[*done].entry->len;
+        err = write_entry(f, entries[*done].entry);
+        if (err != 0) {
+            lmdb_write_abort(f->v->env);
+            return err;
+        }
+    }
+    return commit(f);
+}
+
+static int flush_objects(struct flush *f)
+{
+    const struct wbuf *b = &f->v->frozen;
+    uint32_t at = 0, done;
+    int err = 0;
+
+    if (b->count == 0)
+        return 0;
+    f->sorted = malloc(b->count * sizeof *f->sorted);
+    if (f->sorted == NULL)
+        return -ERR_NOMEM;
+    wbuf_sort(b, f->sorted);
+    while (err == 0 && at < b->count) {
+        err = flush_run(f, f->sorted + at, chunk_of(f, b->count - at), &done);
+        at += done;
+        f->v->work.file_bytes = lmdb_env_bytes(f->v->env);
+    }
+    free(f->sorted);
+    return err;
+}
+
+static int flush_hints(struct flush *f)
+{
+    uint32_t cursor = 0;
+    struct wbuf_entry *e;
+    int err;
+
+    if (f->v->hints_frozen.count == 0)
+        return 0;
+    err = lmdb_write_begin(f->v->env);
+    if (err != 0)
+        return err;
+    while (err == 0 && (e = wbuf_next(&f->v->hints_frozen, &cursor)) != NULL)
+        err = write_hint(f, e);
+    if (err != 0) {
+        lmdb_write_abort(f->v->env);
+        return err;
+    }
+    f->change_count = 0;
+    return commit(f);
+}
+
+/* Reserve numbers, or take a new id and remove the rows that were found damaged. */
+static int change_meta(struct flush *f)
+{
+    struct vnode *v = f->v;
+    int err = lmdb_write_begin(v->env);
+
+    if (err != 0)
+        return err;
+    f->change_count = 0;
+    if (v->work.todo & VNODE_RENEW) {
+        f->amnesia = f->rebuild = true;
+        for (uint32_t i = 0; err == 0 && i < v->work.bad_count; i++) {
+            err = lmdb_write_del(v->env, LMDB_DATA, position_slice(&v->work.bad[i]));
+            if (err == -ERR_NOTFOUND)
+                err = 0;
+        }
+    } else {
+        v->work.meta.reserved += VNODE_DOT_BLOCK;
+        err = vnode_put_meta(v, &v->work.meta);
+    }
+    if (err != 0) {
+        lmdb_write_abort(v->env);
+    } else {
+        err = commit(f);
+    }
+    if (err != 0 && !(v->work.todo & VNODE_RENEW))
+        v->work.meta.reserved -= VNODE_DOT_BLOCK;
+    if (err == 0)
+        v->work.bad_count = 0;
+    return err;
+}
+
+/* Turn the expired values of one bucket into tombstones. */
+static int expire_row(struct flush *f, const struct position *pos)
+{
+    struct slice before;
+    size_t at = 0;
+    int rc, err = lmdb_write_get(f->v->env, LMDB_DATA, position_slice(pos), &before);
+
+    if (err != 0)
+        return err == -ERR_NOTFOUND ? 0 : err;
+    buf_clear(&f->bucket);
+    while ((rc = bucket_next(before, &at, &f->object)) == 1 && err == 0) {
+        int changed = object_drop_expired(&f->object, f->v->work.now_ms, &f->bucket);
+
+        if (changed < 0)
+            return changed;
+        f->v->work.dropped += (uint64_t)changed;
+        if (changed == 0)
+            err = buf_append(&f->bucket, f->object.encoded.data, f->object.encoded.len);
+    }
+    if (err != 0)
+        return err;
+    if (rc < 0) {
+        f->amnesia = f->rebuild = true;
+        f->v->work.corrupt++;
+        return lmdb_write_del(f->v->env, LMDB_DATA, position_slice(pos));
+    }
+    return replace_bucket(f, pos, before, slice_of(buf_head(&f->bucket), buf_len(&f->bucket)));
+}
+
+static uint64_t expiry_of_key(struct slice key)
+{
+    uint64_t ms = 0;
+
+    for (int i = 0; i < 8; i++)
+        ms = ms << 8 | key.data[i];
+    return ms;
+}
+
+static int compare_positions(const void *a, const void *b)
+{
+    return position_compare(a, b);
+}
+
+/* Drop what has expired, at most EXPIRE_ROWS rows. Due rows are taken out of the index first and
+ * then worked on in order of position, as the leaf hashes want it. */
+static int expire(struct flush *f)
+{
+    struct position *due = malloc(EXPIRE_ROWS * sizeof *due);
+    struct slice key = {0}, row;
+    uint8_t first[EXPIRY_KEY];
+    uint32_t count = 0;
+    int err;
+
+    if (due == NULL)
+        return -ERR_NOMEM;
+    err = lmdb_write_begin(f->v->env);
+    if (err != 0) {
+        free(due);
+        return err;
+    }
+    f->change_count = 0;
+    while (count < EXPIRE_ROWS && err == 0) {
+        err = lmdb_write_seek(f->v->env, LMDB_EXPIRY, (struct slice){0}, &key, &row);
+        if (err != 0 || key.len != EXPIRY_KEY || expiry_of_key(key) > f->v->work.now_ms)
+            break;
+        memcpy(first, key.data, sizeof first);
+        memcpy(due[count++].b, first + 8, POSITION_BYTES);
+        err = lmdb_write_del(f->v->env, LMDB_EXPIRY, slice_of(first, sizeof first));
+    }
+    if (err == -ERR_NOTFOUND)
+        err = 0;
+    qsort(due, count, sizeof *due, compare_positions);
+    for (uint32_t i = 0; err == 0 && i < count; i++)
+        if (i == 0 || position_compare(&due[i], &due[i - 1]) != 0)
+            err = expire_row(f, &due[i]);
+    free(due);
+    if (err != 0) {
+        lmdb_write_abort(f->v->env);
+        return err;
+    }
+    return commit(f);
+}
+
+/* The earliest row of the expiry index, seen from a fresh transaction that changes nothing. */
+static void note_next_expiry(struct vnode *v)
+{
+    struct slice key, row;
+
+    v->work.next_expiry = 0;
+    if (lmdb_write_begin(v->env) != 0)
+        return;
+    if (lmdb_write_seek(v->env, LMDB_EXPIRY, (struct slice){0}, &key, &row) == 0 &&
+        key.len == EXPIRY_KEY)
+        v->work.next_expiry = expiry_of_key(key);
+    lmdb_write_abort(v->env);
+}
+
+void flush_work(struct vnode *v, const struct flush_conf *conf)
+{
+    static _Thread_local struct flush f;
+    int err = 0;
+
+    buf_free(&f.bucket);
+    free(f.changes);
+    memset(&f, 0, sizeof f);
+    f.v = v;
+    f.conf = conf;
+    if (v->work.todo & (VNODE_RENEW | VNODE_RESERVE))
+        err = change_meta(&f);
+    if (err == 0 && v->work.todo & VNODE_FLUSH) {
+        err = flush_objects(&f);
+        if (err == 0)
+            err = flush_hints(&f);
+    }
+    if (err == 0 && v->work.todo & VNODE_EXPIRE)
+        err = expire(&f);
+    if (err != 0 && err != -ERR_DISKFULL)
+        check_panic("vnode %" PRIu32 ": write-back failed: %s", v->partition, err_text(err));
+    note_next_expiry(v);
+    v->work.err = err;
+    v->work.flushed_records = f.records;
+    v->work.flushed_bytes = f.bytes;
+    v->work.file_bytes = lmdb_env_bytes(v->env);
+    buf_free(&f.bucket);
+    free(f.changes);
+    f.changes = NULL;
+}

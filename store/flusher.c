@@ -1,0 +1,182 @@
+/* The flush thread and its two queues. The loop submits and takes; neither ever waits for the
+ * other's work. The thread runs at a lower priority, so that it does not starve the loop. */
+#include "store/flusher.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "store/vnode.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { NICENESS = 5, RETRY_US = 1000000 };
+
+struct queue {
+    struct vnode *first, *last;
+};
+
+struct flusher {
+    struct flusher_conf conf;
+    struct journal *journal;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct queue todo, done;
+    bool prepare, full, stopping;
+};
+
+static void queue_push(struct queue *q, struct vnode *v)
+{
+    v->queue_next = NULL;
+    if (q->last != NULL)
+        q->last->queue_next = v;
+    else
+        q->first = v;
+    q->last = v;
+}
+
+static struct vnode *queue_pop(struct queue *q)
+{
+    struct vnode *v = q->first;
+
+    if (v != NULL) {
+        q->first = v->queue_next;
+        if (q->first == NULL)
+            q->last = NULL;
+    }
+    return v;
+}
+
+/* With the lock held; a full disk is looked at again after a while. */
+static void wait_for_work(struct flusher *f)
+{
+    while (!f->stopping && f->todo.first == NULL && !f->prepare) {
+        if (f->full) {
+            uint64_t until = clock_mono_us() + RETRY_US;
+            struct timespec ts = {
+                .tv_sec = (time_t)(until / 1000000),
+                .tv_nsec = (long)(until % 1000000) * 1000,
+            };
+
+            if (pthread_cond_timedwait(&f->wake, &f->lock, &ts) != 0)
+                f->prepare = true;
+        } else {
+            pthread_cond_wait(&f->wake, &f->lock);
+        }
+    }
+}
+
+static void work_on(struct flusher *f, struct vnode *v)
+{
+    if (v->work.todo & VNODE_DROP) {
+        lmdb_env_close(v->env);
+        v->env = NULL;
+        vnode_remove_files(v, f->conf.flush.data_dir);
+    } else {
+        flush_work(v, &f->conf.flush);
+    }
+}
+
+static void *flusher_main(void *arg)
+{
+    struct flusher *f = arg;
+
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
+    pthread_mutex_lock(&f->lock);
+    while (wait_for_work(f), !f->stopping) {
+        struct vnode *v;
+        bool prepare = f->prepare;
+
+        f->prepare = false;
+        v = queue_pop(&f->todo);
+        pthread_mutex_unlock(&f->lock);
+        if (prepare && f->journal != NULL)
+            f->full = journal_prepare(f->journal) == -ERR_DISKFULL;
+        if (v != NULL)
+            work_on(f, v);
+        pthread_mutex_lock(&f->lock);
+        if (v != NULL) {
+            queue_push(&f->done, v);
+            pthread_mutex_unlock(&f->lock);
+            f->conf.finished(f->conf.arg);
+            pthread_mutex_lock(&f->lock);
+        }
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+int flusher_open(struct flusher **out, const struct flusher_conf *conf)
+{
+    struct flusher *f = calloc(1, sizeof *f);
+    pthread_condattr_t attr;
+
+    if (f == NULL)
+        return -ERR_NOMEM;
+    f->conf = *conf;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    if (pthread_create(&f->thread, NULL, flusher_main, f) != 0) {
+        free(f);
+        return -ERR_NOMEM;
+    }
+    *out = f;
+    return 0;
+}
+
+void flusher_stop(struct flusher *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->stopping = true;
+    pthread_mutex_unlock(&f->lock);
+    pthread_cond_signal(&f->wake);
+    pthread_join(f->thread, NULL);
+}
+
+void flusher_free(struct flusher *f)
+{
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->wake);
+    free(f);
+}
+
+void flusher_set_journal(struct flusher *f, struct journal *j)
+{
+    pthread_mutex_lock(&f->lock);
+    f->journal = j;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void flusher_submit(struct flusher *f, struct vnode *v)
+{
+    ASSERT(v->busy && v->work.todo != 0);
+    pthread_mutex_lock(&f->lock);
+    queue_push(&f->todo, v);
+    pthread_mutex_unlock(&f->lock);
+    pthread_cond_signal(&f->wake);
+}
+
+struct vnode *flusher_take(struct flusher *f)
+{
+    struct vnode *v;
+
+    pthread_mutex_lock(&f->lock);
+    v = queue_pop(&f->done);
+    pthread_mutex_unlock(&f->lock);
+    return v;
+}
+
+void flusher_need_prepare(struct flusher *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->prepare = true;
+    pthread_mutex_unlock(&f->lock);
+    pthread_cond_signal(&f->wake);
+}

@@ -1,0 +1,36 @@
+/* The flush thread: takes vnodes with work, one after the other, and gives them back. It also makes
+ * and removes journal segments. */
+#ifndef CLOCKWISE_STORE_FLUSHER_H
+#define CLOCKWISE_STORE_FLUSHER_H
+
+#include "store/flush.h"
+#include "store/journal.h"
+
+struct flusher;
+
+struct flusher_conf {
+    struct flush_conf flush;
+    void (*finished)(void *arg); /* called by the flush thread when it has given something back */
+    void *arg;
+};
+
+int flusher_open(struct flusher **out, const struct flusher_conf *conf);
+
+/* Finish the vnode in work, leave the rest undone, end the thread. After that only
+ * flusher_need_prepare() (to no effect) and flusher_free() may be called. */
+void flusher_stop(struct flusher *f);
+void flusher_free(struct flusher *f);
+
+/* The journal whose segments are prepared; set once, before the first submit. */
+void flusher_set_journal(struct flusher *f, struct journal *j);
+
+/* Hand over a vnode with v->work.todo set. It is the thread's until flusher_take() returns it. */
+void flusher_submit(struct flusher *f, struct vnode *v);
+
+/* A finished vnode, or NULL. */
+struct vnode *flusher_take(struct flusher *f);
+
+/* The journal needs a segment. From any thread. */
+void flusher_need_prepare(struct flusher *f);
+
+#endif

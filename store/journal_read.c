@@ -1,0 +1,301 @@
+/* Reading a journal back. See journal_format.h for what a gap between LSNs means. */
+#include "store/journal_read.h"
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "store/file.h"
+#include "store/segment.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Walks all good records from some place on, over all segments. Holds one segment in memory. */
+struct walker {
+    const char *dir;
+    const struct journal_segment *segments;
+    uint32_t count, index; /* index: the segment in memory */
+    uint8_t *data;
+    size_t capacity, size; /* size 0: segment not loaded or without a usable header */
+    size_t offset;         /* where the next record is looked for */
+    size_t found;          /* where the newest record was found */
+    uint64_t nonce;
+    uint64_t above; /* only records with a larger LSN are of interest */
+    bool loaded;
+    uint64_t first_lsn; /* what the header of the segment in memory says, 0: no record */
+};
+
+static bool good_header(const uint8_t *data, size_t len)
+{
+    struct journal_header h;
+
+    if (len < sizeof h)
+        return false;
+    memcpy(&h, data, sizeof h);
+    return memcmp(h.magic, JOURNAL_MAGIC, sizeof h.magic) == 0 &&
+           h.checksum == journal_header_checksum(&h);
+}
+
+static int load_segment(struct walker *w)
+{
+    const struct journal_segment *segment = &w->segments[w->index];
+    struct journal_header h;
+    char path[FILE_PATH];
+    size_t got;
+    int err;
+
+    w->size = 0;
+    w->first_lsn = 0;
+    w->loaded = true;
+    if (segment->bytes > w->capacity) {
+        uint8_t *data = realloc(w->data, segment->bytes);
+
+        if (data == NULL)
+            return -ERR_NOMEM;
+        w->data = data;
+        w->capacity = segment->bytes;
+    }
+    segment_path(path, w->dir, segment->sequence);
+    err = file_load(path, w->data, segment->bytes, &got);
+    if (err != 0)
+        return err;
+    if (!good_header(w->data, got))
+        return 0;
+    memcpy(&h, w->data, sizeof h);
+    if (h.version != JOURNAL_VERSION)
+        return -ERR_VERSION;
+    if (h.sequence != segment->sequence)
+        return 0; /* an interrupted recycling: nobody needed what it held */
+    w->nonce = h.nonce;
+    w->first_lsn = h.first_lsn;
+    w->size = got;
+    w->offset = JOURNAL_HEADER;
+    return 0;
+}
+
+/* Is there a good record at `at`? */
+static bool good_record(const struct walker *w, size_t at, struct journal_record *out)
+{
+    if (w->size - at < JOURNAL_RECORD)
+        return false;
+    memcpy(out, w->data + at, sizeof *out);
+    if (out->len < JOURNAL_RECORD || out->len > w->size - at || out->type < JOURNAL_PUT ||
+        out->type > JOURNAL_CLEAN || out->zero != 0 || out->zero2 != 0 || out->lsn <= w->above ||
+        out->lsn - w->above > UINT32_MAX)
+        return false;
+    return out->checksum == journal_record_checksum(w->data + at, out->len, w->nonce);
+}
+
+/* The next good record, skipping what is not one. 1, 0 at the end, or an error. */
+static int walk(struct walker *w, struct journal_record *out)
+{
+    for (; w->index < w->count; w->index++, w->loaded = false) {
+        if (!w->loaded) {
+            int err = load_segment(w);
+
+            if (err != 0)
+                return err;
+        }
+        if (w->size == 0)
+            continue;
+        for (; w->offset + JOURNAL_RECORD <= w->size; w->offset += JOURNAL_ALIGN) {
+            if (!good_record(w, w->offset, out))
+                continue;
+            w->found = w->offset;
+            w->offset += journal_padded(out->len);
+            w->above = out->lsn;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Does the record `first`, just found by w, or a later one say that the LSN was on disk when it was
+ * written? 1, 0 or an error. */
+static int was_durable(const struct walker *w, const struct journal_record *first, uint64_t lsn)
+{
+    struct walker ahead = *w;
+    struct journal_record record = *first;
+    int rc = 1;
+
+    ahead.data = malloc(w->capacity);
+    if (ahead.data == NULL)
+        return -ERR_NOMEM;
+    memcpy(ahead.data, w->data, w->size);
+    while (rc == 1 && record.lsn - record.unsynced < lsn)
+        rc = walk(&ahead, &record);
+    free(ahead.data);
+    return rc;
+}
+
+static int wipe_record(const struct walker *w)
+{
+    static const uint8_t zeros[JOURNAL_RECORD];
+    char path[FILE_PATH];
+    int fd, err;
+
+    segment_path(path, w->dir, w->segments[w->index].sequence);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return err_from_errno(errno);
+    err = file_write_at(fd, zeros, sizeof zeros, w->found);
+    if (err == 0)
+        err = file_sync(fd);
+    close(fd);
+    return err;
+}
+
+/* Cut off `record`, just found by w, and everything after it. */
+static int cut_tail(struct walker *w, struct journal_record *record, struct journal_replay *r)
+{
+    int rc;
+
+    do {
+        rc = wipe_record(w);
+        if (rc != 0)
+            return rc;
+        r->torn++;
+        rc = walk(w, record);
+    } while (rc == 1);
+    log_notice("journal %s: cut off a torn tail of %" PRIu64 " records", w->dir, r->torn);
+    return rc;
+}
+
+static int compare_segments(const void *a, const void *b)
+{
+    const struct journal_segment *x = a, *y = b;
+
+    return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+}
+
+static int list_segments(const char *dir, struct journal_replay *r)
+{
+    DIR *d = opendir(dir);
+    struct dirent *entry;
+    uint32_t capacity = 0;
+    int err = 0;
+
+    if (d == NULL)
+        return errno == ENOENT ? 0 : err_from_errno(errno);
+    while (err == 0 && (entry = readdir(d)) != NULL) {
+        uint64_t sequence;
+        struct stat st;
+        int end = 0;
+
+        if (sscanf(entry->d_name, "%12" SCNu64 ".wal%n", &sequence, &end) != 1 || end == 0 ||
+            entry->d_name[end] != 0 || fstatat(dirfd(d), entry->d_name, &st, 0) != 0)
+            continue;
+        if (r->segment_count == capacity) {
+            capacity = capacity == 0 ? 16 : capacity * 2;
+            struct journal_segment *grown = realloc(r->segments, capacity * sizeof *grown);
+
+            if (grown == NULL) {
+                err = -ERR_NOMEM;
+                break;
+            }
+            r->segments = grown;
+        }
+        r->segments[r->segment_count++] =
+            (struct journal_segment){sequence, 0, (uint64_t)st.st_size};
+    }
+    closedir(d);
+    if (r->segment_count > 0)
+        qsort(r->segments, r->segment_count, sizeof *r->segments, compare_segments);
+    return err;
+}
+
+/* A segment's header is durable before the segment has its name: a bad one is damage. */
+static void count_bad_headers(const char *dir, struct journal_replay *r)
+{
+    for (uint32_t i = 0; i < r->segment_count; i++) {
+        uint8_t header[JOURNAL_HEADER];
+        char path[FILE_PATH];
+        size_t got = 0;
+
+        segment_path(path, dir, r->segments[i].sequence);
+        file_load(path, header, sizeof header, &got);
+        if (!good_header(header, got)) {
+            log_error("journal %s: segment %" PRIu64 " has a damaged header", dir,
+                      r->segments[i].sequence);
+            r->damaged++;
+        }
+    }
+}
+
+/* Apply one record; 1 to go on, 0 when the tail was cut, or an error. */
+static int replay_record(struct walker *w, struct journal_record *record, struct journal_replay *r)
+{
+    struct slice payload =
+        slice_of(w->data + w->found + JOURNAL_RECORD, record->len - JOURNAL_RECORD);
+    int rc;
+
+    if (r->next_lsn == 0)
+        r->next_lsn = w->first_lsn;
+    if (record->lsn > r->next_lsn) {
+        rc = was_durable(w, record, r->next_lsn);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
+            return cut_tail(w, record, r);
+        log_error("journal %s: records %" PRIu64 " to %" PRIu64 " are damaged", w->dir, r->next_lsn,
+                  record->lsn - 1);
+        r->damaged++;
+    }
+    rc = r->each(r->arg, record, payload);
+    if (rc != 0)
+        return rc;
+    r->records++;
+    r->next_lsn = record->lsn + 1;
+    r->segments[w->index].last_lsn = record->lsn;
+    return 1;
+}
+
+int journal_replay(const char *dir, struct journal_replay *r)
+{
+    struct walker w = {.dir = dir};
+    struct journal_record record;
+    uint64_t total = 0, done = 0;
+    uint32_t reported = 0;
+    int rc;
+
+    r->records = r->next_lsn = r->damaged = r->torn = 0;
+    r->next_sequence = 1;
+    r->segments = NULL;
+    r->segment_count = 0;
+    rc = list_segments(dir, r);
+    w.segments = r->segments;
+    w.count = r->segment_count;
+    for (uint32_t i = 0; i < w.count; i++) {
+        total += r->segments[i].bytes;
+        r->next_sequence = r->segments[i].sequence + 1;
+    }
+    if (rc == 0)
+        count_bad_headers(dir, r);
+    while (rc == 0 && (rc = walk(&w, &record)) == 1) {
+        for (; reported < w.index; reported++)
+            done += r->segments[reported].bytes;
+        if (r->progress != NULL && r->records % 65536 == 0)
+            r->progress(r->arg, done + w.found, total);
+        rc = replay_record(&w, &record, r);
+        if (rc != 1)
+            break;
+        rc = 0;
+    }
+    if (r->next_lsn == 0)
+        r->next_lsn = 1;
+    free(w.data);
+    return rc;
+}
+
+void journal_replay_free(struct journal_replay *r)
+{
+    free(r->segments);
+    r->segments = NULL;
+    r->segment_count = 0;
+}

@@ -1,0 +1,191 @@
+/* Recovery: replaying journals into vnodes. Runs in the worker before its threads exist, or in one
+ * process alone before any worker runs (store_recover_all). Blocks. */
+#include "store/engine.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "store/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { FULL_AT = 75 /* percent of the buffer bound at which a vnode is flushed */ };
+
+/* Do some work on a vnode here and now. */
+static int work_now(struct store *s, struct vnode *v, unsigned todo)
+{
+    v->work.todo = todo;
+    v->work.err = 0;
+    v->work.renewed = false;
+    v->work.now_ms = clock_wall_ms();
+    v->work.flushed_records = v->work.flushed_bytes = v->work.dropped = v->work.corrupt = 0;
+    v->busy = true;
+    flush_work(v, &s->flush_conf);
+    engine_collect(s, v);
+    return v->work.err;
+}
+
+static int flush_oldest(struct store *s)
+{
+    struct vnode *v = s->oldest;
+
+    engine_freeze(s, v);
+    return work_now(s, v, VNODE_FLUSH);
+}
+
+static int apply_to_vnode(struct store *s, struct vnode *v, const struct journal_record *record,
+                          struct slice payload)
+{
+    struct position pos;
+    uint64_t time_ms = 0;
+    int err;
+
+    switch (record->type) {
+    case JOURNAL_PUT:
+        if (payload.len < sizeof pos)
+            return -ERR_CORRUPT;
+        memcpy(pos.b, payload.data, sizeof pos.b);
+        err = engine_buffer_object(s, v, &pos,
+                                   slice_of(payload.data + sizeof pos, payload.len - sizeof pos));
+        break;
+    case JOURNAL_HINT_ADD:
+    case JOURNAL_HINT_REMOVE:
+        if (payload.len < 32 + (record->type == JOURNAL_HINT_ADD ? 8u : 0u))
+            return -ERR_CORRUPT;
+        memcpy(pos.b, payload.data + 16, sizeof pos.b);
+        if (record->type == JOURNAL_HINT_ADD)
+            memcpy(&time_ms, payload.data + 32, 8);
+        err =
+            engine_buffer_hint(s, v, payload.data, &pos, time_ms, record->type == JOURNAL_HINT_ADD);
+        break;
+    default:
+        engine_drop_live(s, v);
+        return 0;
+    }
+    if (err == 0)
+        engine_note_write(s, v, record->lsn);
+    return err;
+}
+
+static int apply(void *arg, const struct journal_record *record, struct slice payload)
+{
+    struct store *s = arg;
+    int err;
+
+    if (record->type == JOURNAL_MARK || record->type == JOURNAL_CLEAN)
+        return 0;
+    if (record->partition >= s->partitions)
+        return -ERR_INVAL;
+    if (s->vnodes[record->partition] == NULL) {
+        if (!vnode_exists(s->data_dir, record->partition))
+            return 0; /* given away since */
+        err = engine_open_vnode(s, record->partition, false);
+        if (err != 0)
+            return err == -ERR_NOTFOUND ? 0 : err;
+    }
+    err = apply_to_vnode(s, s->vnodes[record->partition], record, payload);
+    s->stats.recovered_records++;
+    while (err == 0 && s->oldest != NULL &&
+           s->pool.used > s->conf.write_buffer_bytes / 100 * FULL_AT)
+        err = flush_oldest(s);
+    return err;
+}
+
+static void report(void *arg, uint64_t done, uint64_t total)
+{
+    struct store *s = arg;
+
+    if (s->conf.progress != NULL)
+        s->conf.progress(s->conf.progress_arg, "replaying journal", done, total);
+}
+
+/* Durable records of this worker cannot be read and nobody knows whose they were: every vnode that
+ * it had has forgotten something. */
+static int renew_vnodes_of(struct store *s, uint32_t worker)
+{
+    int err = 0;
+
+    for (uint32_t p = 0; p < s->partitions && err == 0; p++) {
+        uint32_t had = UINT32_MAX;
+
+        if (s->vnodes[p] == NULL) {
+            if (vnode_peek_worker(s->data_dir, p, &had) != 0 || had != worker)
+                continue;
+            err = engine_open_vnode(s, p, false);
+            if (err != 0)
+                break;
+        }
+        err = work_now(s, s->vnodes[p], VNODE_RENEW);
+    }
+    return err;
+}
+
+int recover_journal(struct store *s, const char *dir, uint32_t worker, struct journal_replay *r)
+{
+    uint64_t begin = clock_mono_us();
+    int err;
+
+    r->each = apply;
+    r->progress = report;
+    r->arg = s;
+    err = journal_replay(dir, r);
+    if (err == 0 && r->damaged > 0) {
+        s->stats.corrupt_records += r->damaged;
+        err = renew_vnodes_of(s, worker);
+    }
+    if (err == 0 && r->records > 0)
+        log_info("journal of worker %u: %" PRIu64 " records replayed in %" PRIu64 " ms", worker,
+                 r->records, (clock_mono_us() - begin) / 1000);
+    return err;
+}
+
+/* Replay one worker's journal, flush everything, remove the journal. */
+static int recover_and_remove(struct store *s, const char *name, uint64_t *records)
+{
+    struct journal_replay r = {0};
+    uint32_t worker = (uint32_t)strtoul(name, NULL, 10);
+    char dir[FILE_PATH];
+    int err;
+
+    file_path(dir, "%s/journal/%s", s->data_dir, name);
+    err = recover_journal(s, dir, worker, &r);
+    journal_replay_free(&r);
+    while (err == 0 && s->oldest != NULL)
+        err = flush_oldest(s);
+    *records += r.records;
+    return err == 0 ? file_remove_dir(dir) : err;
+}
+
+int store_recover_all(const struct store_conf *conf, uint64_t *records)
+{
+    struct store *s = calloc(1, sizeof *s);
+    struct dirent *entry;
+    char path[FILE_PATH];
+    DIR *dir = NULL;
+    int err;
+
+    *records = 0;
+    if (s == NULL)
+        return -ERR_NOMEM;
+    err = engine_init(s, conf);
+    if (err == 0) {
+        file_path(path, "%s/journal", s->data_dir);
+        dir = opendir(path);
+        if (dir == NULL)
+            err = err_from_errno(errno);
+    }
+    while (err == 0 && (entry = readdir(dir)) != NULL)
+        if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+            err = recover_and_remove(s, entry->d_name, records);
+    if (dir != NULL)
+        closedir(dir);
+    engine_fini(s);
+    free(s);
+    return err;
+}

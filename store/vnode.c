@@ -1,0 +1,389 @@
+/* One vnode: opening, creating, recognising, removing. Runs in the loop thread at open and in the
+ * flush thread for removal; it never writes objects. */
+#include "store/vnode.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/rand.h"
+#include "store/file.h"
+#include "store/merkle_leaf.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { FORMAT = 1, ID_LINE = 128 };
+
+static const struct slice meta_key = {(const uint8_t *)"vnode", 5};
+
+static uint64_t meta_check(const struct vnode_meta *meta)
+{
+    return hash64(meta, offsetof(struct vnode_meta, check));
+}
+
+static void id_path(char *out, const char *data_dir, uint32_t partition)
+{
+    file_path(out, "%s/vnodes/%" PRIu32 ".id", data_dir, partition);
+}
+
+static void folder_path(char *out, const char *data_dir, uint32_t partition)
+{
+    file_path(out, "%s/vnodes/%" PRIu32, data_dir, partition);
+}
+
+/* The .id file. -ERR_NOTFOUND, or -ERR_CORRUPT if it is not one. */
+static int load_id(const char *data_dir, uint32_t partition, uint64_t *id, uint32_t *worker)
+{
+    char path[FILE_PATH], line[ID_LINE];
+    uint32_t named;
+    size_t got;
+    int err;
+
+    id_path(path, data_dir, partition);
+    err = file_load(path, line, sizeof line - 1, &got);
+    if (err != 0)
+        return err == -ERR_LIMIT ? -ERR_CORRUPT : err;
+    line[got] = 0;
+    if (sscanf(line, "clockwise-vnode %" SCNu32 " id %" SCNx64 " worker %" SCNu32, &named, id,
+               worker) != 3 ||
+        named != partition)
+        return -ERR_CORRUPT;
+    return 0;
+}
+
+int vnode_write_id(const char *data_dir, const struct vnode_meta *meta, uint32_t worker)
+{
+    char dir[FILE_PATH], name[32], line[ID_LINE];
+    int n = snprintf(line, sizeof line,
+                     "clockwise-vnode %" PRIu32 " id %016" PRIx64 " worker %" PRIu32 "\n",
+                     meta->partition, meta->id, worker);
+
+    file_path(dir, "%s/vnodes", data_dir);
+    snprintf(name, sizeof name, "%" PRIu32 ".id", meta->partition);
+    return file_replace(dir, name, slice_of(line, (size_t)n));
+}
+
+int vnode_peek_worker(const char *data_dir, uint32_t partition, uint32_t *worker)
+{
+    uint64_t id;
+
+    return load_id(data_dir, partition, &id, worker);
+}
+
+bool vnode_exists(const char *data_dir, uint32_t partition)
+{
+    char path[FILE_PATH];
+
+    folder_path(path, data_dir, partition);
+    if (file_exists(path))
+        return true;
+    id_path(path, data_dir, partition);
+    return file_exists(path);
+}
+
+int vnode_put_meta(struct vnode *v, struct vnode_meta *meta)
+{
+    meta->check = meta_check(meta);
+    return lmdb_write_put(v->env, LMDB_META, meta_key, slice_of(meta, sizeof *meta));
+}
+
+static int load_meta(struct vnode *v, const struct vnode_conf *conf)
+{
+    struct vnode_meta *meta = &v->work.meta;
+    struct slice row;
+    int err = lmdb_reader_get(v->env, LMDB_META, meta_key, &row);
+
+    if (err != 0)
+        return err == -ERR_NOTFOUND ? -ERR_CORRUPT : err;
+    if (row.len != sizeof *meta)
+        return -ERR_CORRUPT;
+    memcpy(meta, row.data, sizeof *meta);
+    lmdb_reader_reset(v->env);
+    if (meta->check != meta_check(meta) || meta->partition != v->partition || meta->id == 0 ||
+        meta->leaf_bits < MERKLE_LEAF_BITS_MIN || meta->leaf_bits > MERKLE_LEAF_BITS_MAX)
+        return meta->check == meta_check(meta) && meta->format != FORMAT ? -ERR_VERSION
+                                                                         : -ERR_CORRUPT;
+    if (meta->format != FORMAT)
+        return -ERR_VERSION;
+    return meta->q_bits == conf->q_bits ? 0 : -ERR_INVAL;
+}
+
+/* Load the leaf hashes. A row that fails its check is reported by -ERR_CORRUPT: the caller rebuilds
+ * them. */
+static int load_leaves(struct vnode *v)
+{
+    uint32_t count = 1u << v->work.meta.leaf_bits;
+    struct slice key = {0}, row;
+    int err;
+
+    v->work.leaves = calloc(count, sizeof *v->work.leaves);
+    v->leaves = calloc(count, sizeof *v->leaves);
+    if (v->work.leaves == NULL || v->leaves == NULL)
+        return -ERR_NOMEM;
+    for (err = lmdb_reader_seek(v->env, LMDB_LEAVES, key, &key, &row); err == 0;
+         err = lmdb_reader_step(v->env, LMDB_LEAVES, &key, &row)) {
+        uint32_t index;
+        uint64_t pair[2];
+
+        if (key.len != 4 || row.len != sizeof pair)
+            return -ERR_CORRUPT;
+        index = (uint32_t)key.data[0] << 24 | (uint32_t)key.data[1] << 16 |
+                (uint32_t)key.data[2] << 8 | key.data[3];
+        memcpy(pair, row.data, sizeof pair);
+        if (index >= count || pair[1] != merkle_leaf_check(index, pair[0]))
+            return -ERR_CORRUPT;
+        v->work.leaves[index] = pair[0];
+    }
+    if (err != -ERR_NOTFOUND)
+        return err;
+    memcpy(v->leaves, v->work.leaves, count * sizeof *v->leaves);
+    v->leaf_bits = v->work.meta.leaf_bits;
+    v->generation = 1;
+    return 0;
+}
+
+static void load_numbers(struct vnode *v)
+{
+    struct slice key, row;
+
+    v->next_expiry = 0;
+    if (lmdb_reader_seek(v->env, LMDB_EXPIRY, (struct slice){0}, &key, &row) == 0 && key.len >= 8)
+        for (int i = 0; i < 8; i++)
+            v->next_expiry = v->next_expiry << 8 | key.data[i];
+    v->keys = lmdb_reader_count(v->env, LMDB_DATA);
+    lmdb_reader_reset(v->env);
+    v->file_bytes = lmdb_env_bytes(v->env);
+    v->work.next_expiry = v->next_expiry;
+    v->work.keys = v->keys;
+    v->work.file_bytes = v->file_bytes;
+}
+
+/* Write the meta row in a transaction of its own. */
+static int commit_meta(struct vnode *v)
+{
+    int err = lmdb_write_begin(v->env);
+
+    if (err != 0)
+        return err;
+    err = vnode_put_meta(v, &v->work.meta);
+    if (err != 0) {
+        lmdb_write_abort(v->env);
+        return err;
+    }
+    return lmdb_write_commit(v->env);
+}
+
+/* Take a new id in memory; the caller commits it. */
+static void take_new_id(struct vnode_meta *meta)
+{
+    meta->id = rand_id();
+    meta->reserved = 0;
+}
+
+/* Make the folder under another name, fill it, and rename it into place. */
+static int create_folder(struct vnode *v, const struct vnode_conf *conf)
+{
+    char fresh[FILE_PATH], final[FILE_PATH], parent[FILE_PATH];
+    struct vnode_meta *meta = &v->work.meta;
+    int err;
+
+    folder_path(final, conf->data_dir, v->partition);
+    file_path(fresh, "%s.new", final);
+    file_path(parent, "%s/vnodes", conf->data_dir);
+    err = file_remove_dir(fresh);
+    if (err == 0)
+        err = file_make_dir(fresh);
+    if (err == 0)
+        err = lmdb_env_open(&v->env, fresh, conf->map_bytes, true);
+    if (err != 0)
+        return err;
+    *meta = (struct vnode_meta){
+        .format = FORMAT,
+        .q_bits = conf->q_bits,
+        .partition = v->partition,
+        .leaf_bits = MERKLE_LEAF_BITS_MIN,
+    };
+    take_new_id(meta);
+    err = lmdb_env_identity(v->env, &meta->inode, &meta->birth_ns);
+    if (err == 0)
+        err = commit_meta(v);
+    if (err == 0)
+        err = file_sync_dir(fresh);
+    if (err == 0 && rename(fresh, final) != 0)
+        err = err_from_errno(errno);
+    return err == 0 ? file_sync_dir(parent) : err;
+}
+
+/* Put a folder that cannot be read aside. */
+static int quarantine(struct vnode *v, const struct vnode_conf *conf)
+{
+    char from[FILE_PATH], to[FILE_PATH], dir[FILE_PATH];
+
+    lmdb_env_close(v->env);
+    v->env = NULL;
+    folder_path(from, conf->data_dir, v->partition);
+    file_path(dir, "%s/quarantine", conf->data_dir);
+    if (file_make_dir(dir) != 0)
+        return -ERR_IO;
+    file_path(to, "%s/%" PRIu32 "-%" PRIu64, dir, v->partition, clock_wall_us());
+    log_error("vnode %" PRIu32 " is damaged: moved to %s", v->partition, to);
+    if (rename(from, to) != 0)
+        return err_from_errno(errno);
+    return 0;
+}
+
+/* Open what is there; with a bad environment or none, make a new one. */
+static int open_or_create(struct vnode *v, const struct vnode_conf *conf, bool create,
+                          bool expected, struct vnode_opened *found)
+{
+    char path[FILE_PATH];
+    int err;
+
+    folder_path(path, conf->data_dir, v->partition);
+    if (file_exists(path)) {
+        err = lmdb_env_open(&v->env, path, conf->map_bytes, false);
+        if (err == 0)
+            err = load_meta(v, conf);
+        else if (err == -ERR_VERSION || err == -ERR_NOTFOUND)
+            err = -ERR_CORRUPT; /* LMDB's own version field, or files missing from the folder */
+        if (err != -ERR_CORRUPT)
+            return err;
+        err = quarantine(v, conf);
+        if (err != 0)
+            return err;
+        found->quarantined = true;
+    } else if (expected) {
+        log_error("vnode %" PRIu32 " is missing: its folder is gone", v->partition);
+        found->lost = true;
+    } else if (!create) {
+        return -ERR_NOTFOUND;
+    }
+    found->created = true;
+    return create_folder(v, conf);
+}
+
+/* Is what was opened what this node last had? Otherwise it takes a new id. */
+static int recognise(struct vnode *v, uint64_t expected_id, struct vnode_opened *found)
+{
+    struct vnode_meta *meta = &v->work.meta;
+    uint64_t inode, birth_ns;
+    int err = lmdb_env_identity(v->env, &inode, &birth_ns);
+
+    if (err != 0)
+        return err;
+    if (inode == meta->inode && birth_ns == meta->birth_ns && expected_id == meta->id)
+        return 0;
+    log_error("vnode %" PRIu32 " is not the one that was last open here (%s): it takes a new id",
+              v->partition, expected_id != meta->id ? "other id expected" : "its file is a copy");
+    meta->inode = inode;
+    meta->birth_ns = birth_ns;
+    take_new_id(meta);
+    found->renewed = true;
+    return 0;
+}
+
+static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool create,
+                      struct vnode_opened *found)
+{
+    uint64_t expected_id = 0, id_before;
+    uint32_t worker = 0;
+    int err = load_id(conf->data_dir, v->partition, &expected_id, &worker);
+
+    if (err != 0 && err != -ERR_NOTFOUND && err != -ERR_CORRUPT)
+        return err;
+    err = open_or_create(v, conf, create, err != -ERR_NOTFOUND, found);
+    if (err == 0 && !found->created)
+        err = recognise(v, expected_id, found);
+    if (err != 0)
+        return err;
+    id_before = expected_id;
+    err = load_leaves(v);
+    if (err == -ERR_CORRUPT) {
+        log_error("vnode %" PRIu32 " has damaged leaf hashes: it takes a new id", v->partition);
+        take_new_id(&v->work.meta);
+        found->renewed = true;
+        v->want |= VNODE_RENEW; /* rebuilds them */
+        v->leaf_bits = v->work.meta.leaf_bits;
+        err = 0;
+    }
+    if (err != 0)
+        return err;
+    lmdb_reader_reset(v->env);
+    v->next_n = v->work.meta.reserved + 1;
+    v->work.meta.reserved += VNODE_DOT_BLOCK;
+    err = commit_meta(v);
+    if (err == 0 && (v->work.meta.id != id_before || worker != conf->worker))
+        err = vnode_write_id(conf->data_dir, &v->work.meta, conf->worker);
+    return err;
+}
+
+int vnode_open(struct vnode **out, const struct vnode_conf *conf, uint32_t partition, bool create,
+               struct vnode_opened *found)
+{
+    struct vnode *v = calloc(1, sizeof *v);
+    int err;
+
+    if (v == NULL)
+        return -ERR_NOMEM;
+    memset(found, 0, sizeof *found);
+    v->partition = partition;
+    v->q_bits = conf->q_bits;
+    wbuf_init(&v->live, conf->pool);
+    wbuf_init(&v->frozen, conf->pool);
+    wbuf_init(&v->hints_live, conf->pool);
+    wbuf_init(&v->hints_frozen, conf->pool);
+    err = open_steps(v, conf, create, found);
+    if (err != 0) {
+        vnode_close(v);
+        return err;
+    }
+    v->id = v->work.meta.id;
+    v->reserved = v->work.meta.reserved;
+    load_numbers(v);
+    *out = v;
+    return 0;
+}
+
+void vnode_close(struct vnode *v)
+{
+    ASSERT(!v->busy && !v->listed);
+    lmdb_env_close(v->env);
+    wbuf_clear(&v->live);
+    wbuf_clear(&v->frozen);
+    wbuf_clear(&v->hints_live);
+    wbuf_clear(&v->hints_frozen);
+    free(v->work.leaves);
+    free(v->leaves);
+    free(v);
+}
+
+static void trash_path(char *out, const char *data_dir, const struct vnode *v)
+{
+    file_path(out, "%s/vnodes/%" PRIu32 "-%016" PRIx64 ".old", data_dir, v->partition, v->id);
+}
+
+int vnode_unlink(struct vnode *v, const char *data_dir)
+{
+    char path[FILE_PATH], trash[FILE_PATH];
+
+    id_path(path, data_dir, v->partition);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return err_from_errno(errno);
+    folder_path(path, data_dir, v->partition);
+    trash_path(trash, data_dir, v);
+    return rename(path, trash) == 0 ? 0 : err_from_errno(errno);
+}
+
+void vnode_remove_files(struct vnode *v, const char *data_dir)
+{
+    char trash[FILE_PATH];
+
+    trash_path(trash, data_dir, v);
+    if (file_remove_dir(trash) != 0)
+        log_warn("cannot remove %s", trash);
+}
