@@ -34,7 +34,7 @@ struct engine {
     struct engine_conf conf;
 
     /* coord_put() and coord_get() with the engine's clock. The answer comes through
-     * client_reply(clients, token, reply), perhaps before the call returns. -ERR_BUSY: no answer
+     * clients_reply(clients, token, reply), perhaps before the call returns. -ERR_BUSY: no answer
      * will come, try again in a later turn; -ERR_UNAVAILABLE: no ring yet. */
     int (*put)(void *arg, uint64_t token, const struct msg_PUT *put);
     int (*get)(void *arg, uint64_t token, const struct msg_GET *get);

@@ -1,0 +1,312 @@
+/* What command handlers share. Runs in workers. */
+#include "workers/call.h"
+
+#include "base/check.h"
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <strings.h>
+
+struct resp_out *call_out(struct call *call)
+{
+    return conn_out(call->conn);
+}
+
+enum call_result call_error(struct call *call, const char *text)
+{
+    call->clients->stats.command_errors++;
+    resp_error(conn_out(call->conn), text);
+    return CALL_DONE;
+}
+
+enum call_result call_errorf(struct call *call, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return call_error(call, text);
+}
+
+enum call_result call_syntax_error(struct call *call)
+{
+    return call_error(call, "ERR syntax error");
+}
+
+enum call_result call_not_integer(struct call *call)
+{
+    return call_error(call, "ERR value is not an integer or out of range");
+}
+
+/* --- requests --- */
+
+/* The engine did not take a request: undo its entry. CALL_AGAIN if it may be tried again, else the
+ * refusal is handled like an answer. */
+static enum call_result refused(struct call *call, uint64_t token, int status)
+{
+    struct coord_reply reply = {.status = status};
+
+    if (status != -ERR_BUSY) {
+        clients_reply(call->clients, token, &reply);
+        return CALL_DONE;
+    }
+    uint32_t part;
+    struct pending *p = pending_answered(&call->clients->pending, token, &part);
+    ASSERT(p != NULL);
+    call->conn->in_flight--;
+    conn_stall(call->conn, CONN_BUSY);
+    return CALL_AGAIN;
+}
+
+/* A reply of one answer, in its place in the connection's list. */
+static struct pending *owe_one(struct call *call, bool write, pending_answer_fn *answer,
+                               int64_t arg0, int64_t arg1)
+{
+    struct pending *p = pending_take(&call->clients->pending);
+
+    p->answer = answer;
+    p->write = write;
+    p->arg[0] = arg0;
+    p->arg[1] = arg1;
+    conn_owe(call->conn, p);
+    return p;
+}
+
+enum call_result call_get(struct call *call, const struct msg_GET *get, pending_answer_fn *answer,
+                          int64_t arg0, int64_t arg1)
+{
+    struct pending *p = owe_one(call, false, answer, arg0, arg1);
+    uint64_t token = pending_request(&call->clients->pending, p, 0);
+
+    call->conn->in_flight++;
+    int status = call->engine->get(call->engine->arg, token, get);
+    if (status == 0 || refused(call, token, status) == CALL_DONE)
+        return CALL_DONE;
+    conn_disown(call->conn, p);
+    return CALL_AGAIN;
+}
+
+enum call_result call_put(struct call *call, const struct msg_PUT *put, pending_answer_fn *answer,
+                          int64_t arg0, int64_t arg1)
+{
+    struct pending *p = owe_one(call, true, answer, arg0, arg1);
+    uint64_t token = pending_request(&call->clients->pending, p, 0);
+
+    call->conn->in_flight++;
+    int status = call->engine->put(call->engine->arg, token, put);
+    if (status == 0 || refused(call, token, status) == CALL_DONE)
+        return CALL_DONE;
+    conn_disown(call->conn, p);
+    return CALL_AGAIN;
+}
+
+/* --- commands of many keys --- */
+
+struct pending *call_many(struct call *call, uint32_t count, bool write, pending_answer_fn *answer,
+                          pending_finish_fn *finish)
+{
+    struct pending *p = call->conn->gather;
+
+    if (p != NULL)
+        return p;
+    p = owe_one(call, write, answer, 0, 0);
+    p->finish = finish;
+    p->count = count;
+    p->waiting = 1;
+    p->parts.protocol = call->conn->out.protocol;
+    call->conn->gather = p;
+    return p;
+}
+
+/* Room for one more request of this command? Stalls the connection if not. */
+static bool part_room(struct call *call)
+{
+    if (call->conn->in_flight >= LIMIT_PIPELINE) {
+        conn_stall(call->conn, CONN_PIPELINE);
+        return false;
+    }
+    if (!pending_room(&call->clients->pending)) {
+        conn_stall(call->conn, CONN_BUSY);
+        return false;
+    }
+    call->conn->in_flight++;
+    return true;
+}
+
+enum call_result call_part_get(struct call *call, struct pending *p, const struct msg_GET *get)
+{
+    if (!part_room(call))
+        return CALL_AGAIN;
+    uint64_t token = pending_request(&call->clients->pending, p, p->issued);
+    int status = call->engine->get(call->engine->arg, token, get);
+    if (status != 0 && refused(call, token, status) == CALL_AGAIN)
+        return CALL_AGAIN;
+    p->issued++;
+    return CALL_DONE;
+}
+
+enum call_result call_part_put(struct call *call, struct pending *p, const struct msg_PUT *put)
+{
+    if (!part_room(call))
+        return CALL_AGAIN;
+    uint64_t token = pending_request(&call->clients->pending, p, p->issued);
+    int status = call->engine->put(call->engine->arg, token, put);
+    if (status != 0 && refused(call, token, status) == CALL_AGAIN)
+        return CALL_AGAIN;
+    p->issued++;
+    return CALL_DONE;
+}
+
+enum call_result call_many_issued(struct call *call, struct pending *p)
+{
+    struct conn *conn = call->conn;
+
+    ASSERT(conn->gather == p && p->issued == p->count && p->waiting > 0);
+    conn->gather = NULL;
+    if (--p->waiting == 0) {
+        p->finish(p, conn_answer_out(conn, p));
+        conn_ready(conn, p);
+    }
+    return CALL_DONE;
+}
+
+bool call_part_failed(struct pending *p, const struct coord_reply *answer)
+{
+    if (answer->status == 0)
+        return false;
+    if (!p->failed) {
+        p->failed = true;
+        p->error = (struct coord_reply){
+            .status = answer->status, .need = answer->need, .got = answer->got};
+    }
+    return true;
+}
+
+/* --- answers --- */
+
+void call_status(struct pending *p, const struct coord_reply *answer, struct resp_out *out)
+{
+    const char *effect = p->write ? ", the write may still take effect" : "";
+
+    p->conn->clients->stats.command_errors++;
+    switch (-answer->status) {
+    case ERR_NOQUORUM:
+        resp_errorf(out, "NOQUORUM need %c=%u got %u%s", p->write ? 'W' : 'R', answer->need,
+                    answer->got, effect);
+        return;
+    case ERR_TIMEOUT:
+    case ERR_UNKNOWN:
+        if (p->write)
+            resp_error(out, "UNKNOWN outcome unknown: the write may have taken effect");
+        else
+            resp_error(out, "TIMEOUT not enough replicas answered in time");
+        return;
+    case ERR_DISKFULL:
+        resp_error(out, "DISKFULL no space left on the disk: reads and deletes go on, this write "
+                        "was refused");
+        return;
+    case ERR_BADCTX:
+        resp_error(out, "BADCTX the context is damaged, or is of another key");
+        return;
+    case ERR_SIBLINGS:
+        resp_error(out, "SIBLINGS the key has too many concurrent versions: read it and write with "
+                        "its context");
+        return;
+    case ERR_UNAVAILABLE:
+        resp_error(out, "CLUSTERDOWN no replica of the key can be reached, nothing was written");
+        return;
+    case ERR_LIMIT:
+        resp_error(out, "ERR string exceeds maximum allowed size (all versions of the key)");
+        return;
+    case ERR_BUSY:
+        resp_error(out, "BUSY too many requests in flight, try again");
+        return;
+    case ERR_CORRUPT:
+        resp_error(out, "CORRUPT the stored data is damaged and is being repaired, try again");
+        return;
+    default:
+        resp_errorf(out, "ERR %s", err_text(answer->status));
+        return;
+    }
+}
+
+bool call_winner(struct pending *p, const struct coord_reply *answer, struct sibling *winner,
+                 int *status)
+{
+    struct clients *c = p->conn->clients;
+
+    *status = answer->status;
+    if (*status != 0 || answer->object.len == 0)
+        return false;
+    *status = object_open(&c->object, answer->object);
+    return *status == 0 && object_winner(&c->object, c->engine->wall_ms, winner, NULL);
+}
+
+void call_value(struct pending *p, uint32_t part, const struct coord_reply *answer,
+                struct resp_out *out)
+{
+    struct sibling winner;
+    int status;
+
+    (void)part;
+    if (call_winner(p, answer, &winner, &status)) {
+        p->conn->clients->stats.hits++;
+        resp_bulk(out, winner.value);
+    } else if (status != 0) {
+        struct coord_reply error = *answer;
+        error.status = status;
+        call_status(p, &error, out);
+    } else {
+        p->conn->clients->stats.misses++;
+        resp_null(out);
+    }
+}
+
+/* --- arguments --- */
+
+bool call_is(const struct call *call, uint32_t i, const char *option)
+{
+    size_t len = strlen(option);
+
+    return i < call->argc && call->argv[i].len == len &&
+           strncasecmp((const char *)call->argv[i].data, option, len) == 0;
+}
+
+bool call_int64(const struct call *call, uint32_t i, int64_t *out)
+{
+    struct slice s = call->argv[i];
+    bool negative = s.len > 0 && s.data[0] == '-';
+    size_t at = negative ? 1 : 0;
+    uint64_t n = 0, most = negative ? (uint64_t)1 << 63 : INT64_MAX;
+
+    if (s.len - at == 0 || s.len - at > 19 || (s.data[at] == '0' && s.len > 1))
+        return false;
+    for (; at < s.len; at++) {
+        if (s.data[at] < '0' || s.data[at] > '9')
+            return false;
+        n = n * 10 + (s.data[at] - '0');
+    }
+    if (n > most)
+        return false;
+    *out = negative ? (int64_t)-n : (int64_t)n;
+    return true;
+}
+
+bool call_key_ok(struct call *call, struct slice key)
+{
+    if (key.len <= LIMIT_KEY)
+        return true;
+    call_errorf(call, "ERR key exceeds maximum allowed size (%u bytes)", LIMIT_KEY);
+    return false;
+}
+
+bool call_value_ok(struct call *call, struct slice value)
+{
+    if (value.len <= LIMIT_VALUE)
+        return true;
+    call_errorf(call, "ERR string exceeds maximum allowed size (%u bytes)", LIMIT_VALUE);
+    return false;
+}

@@ -1,0 +1,101 @@
+/* All client connections of one worker: accepting, finding, counting, slowing down, ending them.
+ * Used by workers; one thread; nothing here blocks. */
+#ifndef CLOCKWISE_WORKERS_CLIENTS_H
+#define CLOCKWISE_WORKERS_CLIENTS_H
+
+#include "core/object.h"
+#include "ipc/loop.h"
+#include "workers/engine.h"
+#include "workers/pending.h"
+#include "workers/resp_parse.h"
+
+#define CLIENTS_SCRATCH   (64u << 10) /* bytes of one read */
+#define CLIENTS_BUCKETS   4096        /* of the index by id */
+#define CLIENTS_LISTENERS 4
+
+/* Which listening socket a connection came through. */
+enum clients_port {
+    CLIENTS_FRONT, /* any key is served */
+    CLIENTS_WORKER /* keys of other workers are answered with MOVED, a few times */
+};
+
+struct conn;
+
+struct conn_list {
+    struct conn *first, *last;
+};
+
+struct clients_listener {
+    struct clients *clients;
+    struct loop_watch watch;
+    int fd; /* not owned */
+    enum clients_port port;
+};
+
+struct clients {
+    struct loop *loop;
+    struct engine *engine;
+    struct client_stats stats;
+    struct resp_limits limits;
+    struct pending_table pending;
+
+    struct clients_listener listeners[CLIENTS_LISTENERS];
+    uint32_t listener_count;
+    bool listening;
+    bool draining;
+
+    uint64_t next_id;
+    struct conn *buckets[CLIENTS_BUCKETS];
+    struct conn_list active;  /* by last activity, newest last */
+    struct conn_list idle;    /* silent for long: they hold no memory; also by last activity */
+    struct conn_list stalled; /* waiting for the engine to take requests again */
+    struct conn *dirty;       /* have something to do at the end of this turn */
+
+    bool pressure; /* as the engine said at the start of this turn */
+    bool answered; /* an answer came in this turn: stalled connections may try again */
+    struct loop_task flush;
+    struct loop_timer retry, tick;
+    struct loop_hook hook;
+
+    struct resp_out discard; /* where replies go that nobody wants */
+    struct object object;    /* scratch for reading answers */
+    uint8_t scratch[CLIENTS_SCRATCH];
+};
+
+/* Takes nothing over; loop and engine must outlive the clients. -ERR_NOMEM. */
+int clients_open(struct clients **out, struct loop *loop, struct engine *engine);
+
+/* Close all connections. Answers still to come must not be passed on any more. */
+void clients_close(struct clients *c);
+
+/* Accept connections from a listening socket (not blocking, shared with other workers; not owned).
+ * -ERR_LIMIT, -ERR_NOMEM. */
+int clients_listen(struct clients *c, int fd, enum clients_port port);
+
+/* Serve a connected socket; takes the descriptor over, also on error. Returns the connection or
+ * NULL. */
+struct conn *clients_adopt(struct clients *c, int fd, enum clients_port port);
+
+/* The engine's answer to a token. Unknown tokens are ignored. May be called from within
+ * engine->put() and get(). */
+void clients_reply(struct clients *c, uint64_t token, const struct coord_reply *answer);
+
+/* Stop accepting and reading; connections end when their replies are sent. */
+void clients_drain(struct clients *c);
+
+/* True when a drain has finished. */
+bool clients_drained(const struct clients *c);
+
+/* Counters, up to date at the end of each turn. */
+const struct client_stats *clients_stats(const struct clients *c);
+
+/* The connection with this id, or NULL. */
+struct conn *clients_find(const struct clients *c, uint64_t id);
+
+/* Lists, for conn.c. */
+void clients_touch(struct clients *c, struct conn *conn);  /* it has just been active */
+void clients_dirty(struct clients *c, struct conn *conn);  /* look at it at the end of the turn */
+void clients_stall(struct clients *c, struct conn *conn);  /* try it again when there is room */
+void clients_forget(struct clients *c, struct conn *conn); /* it is about to be freed */
+
+#endif

@@ -1,0 +1,16 @@
+/* What the files of commands share beyond call.h. Used by workers. */
+#ifndef CLOCKWISE_WORKERS_CMD_H
+#define CLOCKWISE_WORKERS_CMD_H
+
+#include "workers/call.h"
+
+/* The Redis whose command set and replies clients may expect. */
+#define CMD_REDIS_VERSION "7.2.0"
+
+/* Is this a name that a connection may have? */
+bool cmd_name_ok(struct slice name);
+
+/* Name the connection; replies the error and returns false if the name is not allowed. */
+bool cmd_set_name(struct call *call, struct slice name);
+
+#endif

@@ -1,0 +1,303 @@
+/* Commands about the node: INFO, CONFIG GET, DBSIZE, ROLE, TIME. Runs in workers. */
+#include "workers/cmd.h"
+#include "workers/glob.h"
+
+#include <stdio.h>
+#include <strings.h>
+#include <unistd.h>
+
+typedef unsigned long long ull;
+
+enum call_result cmd_time(struct call *call)
+{
+    struct resp_out *out = call_out(call);
+    char text[24];
+
+    resp_array(out, 2);
+    snprintf(text, sizeof text, "%llu", (ull)(call->engine->wall_ms / 1000));
+    resp_text(out, text);
+    snprintf(text, sizeof text, "%llu", (ull)(call->engine->wall_ms % 1000 * 1000));
+    resp_text(out, text);
+    return CALL_DONE;
+}
+
+enum call_result cmd_role(struct call *call)
+{
+    struct resp_out *out = call_out(call);
+
+    resp_array(out, 3);
+    resp_text(out, "master");
+    resp_integer(out, 0);
+    resp_array(out, 0);
+    return CALL_DONE;
+}
+
+static void get_info(struct call *call, struct worker_info *info)
+{
+    memset(info, 0, sizeof *info);
+    info->clients = call->clients->stats;
+    info->max_clients = call->engine->conf.max_clients;
+    call->engine->info(call->engine->arg, info);
+}
+
+enum call_result cmd_dbsize(struct call *call)
+{
+    struct worker_info info;
+
+    get_info(call, &info);
+    resp_integer(call_out(call), (int64_t)info.keys);
+    return CALL_DONE;
+}
+
+/* --- INFO --- */
+
+static void human(uint64_t bytes, char out[16])
+{
+    static const char units[] = "BKMGT";
+    double n = (double)bytes;
+    int unit = 0;
+
+    while (n >= 1024 && unit < 4) {
+        n /= 1024;
+        unit++;
+    }
+    snprintf(out, 16, unit == 0 ? "%.0f%c" : "%.2f%c", n, units[unit]);
+}
+
+static void info_server(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    buf_printf(b,
+               "redis_version:%s\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\n"
+               "redis_mode:cluster\r\nclockwise_version:%s\r\nos:Linux\r\narch_bits:%zu\r\n"
+               "multiplexing_api:epoll\r\nprocess_id:%u\r\nworker_process_id:%d\r\n"
+               "process_supervised:clockwised\r\nworkers:%u\r\nworker:%u\r\nrun_id:%s\r\n"
+               "tcp_port:%u\r\nserver_time_usec:%llu\r\nuptime_in_seconds:%llu\r\n"
+               "uptime_in_days:%llu\r\nhz:10\r\nexecutable:clockwise-worker\r\nconfig_file:%s\r\n",
+               CMD_REDIS_VERSION, CLOCKWISE_VERSION, sizeof(void *) * 8, i->node_pid, getpid(),
+               i->workers, i->worker, i->worker_id, i->tcp_port,
+               (ull)(call->engine->wall_ms * 1000), (ull)i->uptime_s, (ull)(i->uptime_s / 86400),
+               i->config_file);
+}
+
+static void info_clients(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    (void)call;
+    buf_printf(b,
+               "connected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%u\r\n"
+               "blocked_clients:0\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n"
+               "paused_clients:%llu\r\n",
+               (ull)i->clients.connected, i->max_clients, (ull)i->clients.paused);
+}
+
+static void info_memory(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    char used[16], peak[16], rss[16];
+
+    (void)call;
+    human(i->memory_bytes, used);
+    human(i->memory_peak_bytes, peak);
+    human(i->rss_bytes, rss);
+    buf_printf(b,
+               "used_memory:%llu\r\nused_memory_human:%s\r\nused_memory_rss:%llu\r\n"
+               "used_memory_rss_human:%s\r\nused_memory_peak:%llu\r\nused_memory_peak_human:%s\r\n"
+               "maxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n"
+               "mem_clients_normal:%llu\r\nwrite_buffer_bytes:%llu\r\nwrite_buffer_limit:%llu\r\n",
+               (ull)i->memory_bytes, used, (ull)i->rss_bytes, rss, (ull)i->memory_peak_bytes, peak,
+               (ull)i->clients.buffer_bytes, (ull)i->store_buffer_bytes,
+               (ull)i->store_buffer_limit);
+}
+
+static void info_persistence(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    (void)call;
+    buf_printf(b,
+               "loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\n"
+               "rdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:1\r\n"
+               "aof_last_write_status:ok\r\ndurability:%s\r\njournal_bytes:%llu\r\n"
+               "journal_records:%llu\r\njournal_syncs:%llu\r\njournal_last_sync_us:%llu\r\n"
+               "journal_max_sync_us:%llu\r\nflushes:%llu\r\nflushed_records:%llu\r\n"
+               "corrupt_records:%llu\r\nquarantined_vnodes:%llu\r\nvnodes_open:%llu\r\n"
+               "disk_full_refusals:%llu\r\npressure_us:%llu\r\n",
+               i->durability != NULL ? i->durability : "always", (ull)i->journal_bytes,
+               (ull)i->journal_records, (ull)i->journal_syncs, (ull)i->last_sync_us,
+               (ull)i->max_sync_us, (ull)i->flushes, (ull)i->flushed_records,
+               (ull)i->corrupt_records, (ull)i->quarantined_vnodes, (ull)i->vnodes_open,
+               (ull)i->disk_full, (ull)i->pressure_us);
+}
+
+static void info_stats(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    const struct client_stats *s = &i->clients;
+
+    (void)call;
+    buf_printf(b,
+               "total_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
+               "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\n"
+               "rejected_connections:%llu\r\nexpired_keys:%llu\r\nevicted_keys:0\r\n"
+               "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\n"
+               "pubsub_patterns:0\r\ntotal_error_replies:%llu\r\nprotocol_errors:%llu\r\n"
+               "slow_readers:%llu\r\nauth_failures:%llu\r\nmoved:%llu\r\n"
+               "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\n"
+               "client_pauses:%llu\r\n",
+               (ull)s->accepted, (ull)s->commands, (ull)s->input_bytes, (ull)s->output_bytes,
+               (ull)s->rejected, (ull)i->expired, (ull)s->hits, (ull)s->misses,
+               (ull)s->command_errors, (ull)s->protocol_errors, (ull)s->slow_readers,
+               (ull)s->auth_failures, (ull)s->moved, (ull)s->reads, (ull)s->writes, (ull)s->pauses);
+}
+
+static void info_replication(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    (void)call;
+    (void)i;
+    buf_printf(b, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\n"
+                  "master_repl_offset:0\r\nrepl_backlog_active:0\r\n");
+}
+
+static void info_cpu(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    (void)call;
+    buf_printf(b, "used_cpu_sys:%.6f\r\nused_cpu_user:%.6f\r\n", i->cpu_sys, i->cpu_user);
+}
+
+static void info_cluster(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    (void)call;
+    (void)i;
+    buf_printf(b, "cluster_enabled:1\r\n");
+}
+
+static void info_keyspace(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    (void)call;
+    if (i->keys > 0)
+        buf_printf(b, "db0:keys=%llu,expires=%llu,avg_ttl=0\r\n", (ull)i->keys, (ull)i->expires);
+}
+
+static void info_clockwise(struct buf *b, const struct call *call, const struct worker_info *i)
+{
+    const struct ring_view *v = call->engine->view;
+    unsigned alive = 0;
+
+    for (unsigned m = 0; v != NULL && m < v->member_count; m++)
+        alive += v->members[m].state == MEMBER_ALIVE;
+    buf_printf(b,
+               "node_id:%s\r\nring_epoch:%llu\r\nring_members:%u\r\nring_members_alive:%u\r\n"
+               "partitions:%u\r\nreplicas:%u\r\nrequests_in_flight:%llu\r\n"
+               "coordinated_puts:%llu\r\ncoordinated_gets:%llu\r\nforwarded:%llu\r\n"
+               "no_quorum:%llu\r\nunknown_outcomes:%llu\r\nsiblings_seen:%llu\r\n"
+               "hints_stored:%llu\r\nread_repairs:%llu\r\n",
+               i->node_id, v != NULL ? (ull)v->epoch : 0, v != NULL ? v->member_count : 0, alive,
+               v != NULL ? 1u << v->q_bits : 0, v != NULL ? v->n : 0, (ull)i->in_flight,
+               (ull)i->coordinated_puts, (ull)i->coordinated_gets, (ull)i->forwarded,
+               (ull)i->no_quorum, (ull)i->unknown, (ull)i->siblings_seen, (ull)i->hints_stored,
+               (ull)i->read_repairs);
+}
+
+static const struct info_section {
+    const char *name, *title;
+    void (*write)(struct buf *b, const struct call *call, const struct worker_info *i);
+} info_sections[] = {
+    {"server", "Server", info_server},
+    {"clients", "Clients", info_clients},
+    {"memory", "Memory", info_memory},
+    {"persistence", "Persistence", info_persistence},
+    {"stats", "Stats", info_stats},
+    {"replication", "Replication", info_replication},
+    {"cpu", "CPU", info_cpu},
+    {"cluster", "Cluster", info_cluster},
+    {"keyspace", "Keyspace", info_keyspace},
+    {"clockwise", "Clockwise", info_clockwise},
+};
+
+static bool section_wanted(const struct call *call, const char *name)
+{
+    if (call->argc == 1)
+        return true;
+    for (uint32_t i = 1; i < call->argc; i++)
+        if (call_is(call, i, name) || call_is(call, i, "all") || call_is(call, i, "everything") ||
+            call_is(call, i, "default"))
+            return true;
+    return false;
+}
+
+enum call_result cmd_info(struct call *call)
+{
+    struct worker_info info;
+    struct buf text = {0};
+
+    get_info(call, &info);
+    for (size_t i = 0; i < sizeof info_sections / sizeof *info_sections; i++) {
+        const struct info_section *s = &info_sections[i];
+
+        if (!section_wanted(call, s->name))
+            continue;
+        buf_printf(&text, "%s# %s\r\n", buf_len(&text) > 0 ? "\r\n" : "", s->title);
+        s->write(&text, call, &info);
+    }
+    resp_verbatim(call_out(call), "txt", slice_of(buf_head(&text), buf_len(&text)));
+    buf_free(&text);
+    return CALL_DONE;
+}
+
+/* --- CONFIG GET --- */
+
+/* Keys of Redis's configuration that clients ask for, with what is true here. */
+static const struct compat {
+    const char *name, *value;
+} compat_keys[] = {
+    {"appendonly", "yes"},
+    {"databases", "1"},
+    {"save", ""},
+    {"maxmemory", "0"},
+    {"maxmemory-policy", "noeviction"},
+    {"cluster-enabled", "yes"},
+    {"proto-max-bulk-len", "8388608"},
+};
+
+struct config_reply {
+    struct call *call;
+    struct resp_out list; /* the pairs that match */
+    size_t pairs;
+};
+
+static void config_offer(struct config_reply *r, const char *name, const char *value)
+{
+    for (uint32_t i = 2; i < r->call->argc; i++) {
+        if (glob_match(r->call->argv[i], slice_str(name), true)) {
+            resp_text(&r->list, name);
+            resp_text(&r->list, value);
+            r->pairs++;
+            return;
+        }
+    }
+}
+
+enum call_result cmd_config_get(struct call *call)
+{
+    struct config_reply r = {.call = call};
+    const struct engine *e = call->engine;
+    const char *name;
+    char value[4096];
+
+    resp_init(&r.list);
+    for (size_t i = 0; i < sizeof compat_keys / sizeof *compat_keys; i++)
+        config_offer(&r, compat_keys[i].name, compat_keys[i].value);
+    snprintf(value, sizeof value, "%u", e->conf.max_clients);
+    config_offer(&r, "maxclients", value);
+    snprintf(value, sizeof value, "%u", e->conf.timeout_s);
+    config_offer(&r, "timeout", value);
+    snprintf(value, sizeof value, "%u", e->conf.keepalive_s);
+    config_offer(&r, "tcp-keepalive", value);
+    for (unsigned i = 0; e->config != NULL && e->config(e->arg, i, &name, value, sizeof value);
+         i++) {
+        if (strcmp(name, "secret") != 0)
+            config_offer(&r, name, value);
+        if (strcmp(name, "durability") == 0)
+            config_offer(&r, "appendfsync", strcmp(value, "never") == 0 ? "no" : value);
+    }
+    struct resp_out *out = call_out(call);
+    resp_map(out, r.pairs);
+    resp_raw(out, buf_head(&r.list.buf), buf_len(&r.list.buf));
+    resp_free(&r.list);
+    return CALL_DONE;
+}

@@ -1,0 +1,562 @@
+/* Client connections. Runs in workers; never blocks and never runs a command out of order. */
+#include "workers/conn.h"
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "workers/command.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONN_MAGIC 0xc0221ec7u
+
+/* Bytes of one read into a buffer that already holds part of a command: at least READ_MIN; as much
+ * as the argument lacks, but no more than has arrived (or READ_STEP), so that memory follows bytes. */
+#define READ_MIN  ((size_t)16 << 10)
+#define READ_STEP ((size_t)64 << 10)
+
+/* A buffer larger than this is given back as soon as it is empty. */
+#define BUFFER_KEEP ((size_t)64 << 10)
+
+/* A client that must read before it is served on, and reads nothing for so long, is disconnected. */
+#define STUCK_US 30000000u
+
+static void conn_event(void *arg, uint32_t events);
+
+struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64_t id)
+{
+    struct conn *conn = calloc(1, sizeof *conn);
+
+    if (conn == NULL) {
+        close(fd);
+        return NULL;
+    }
+    conn->magic = CONN_MAGIC;
+    conn->fd = fd;
+    conn->clients = c;
+    conn->port = port;
+    conn->id = id;
+    resp_parse_init(&conn->parser);
+    resp_init(&conn->out);
+    conn->authenticated =
+        c->engine->conf.requirepass == NULL || c->engine->conf.requirepass[0] == '\0';
+    conn->created_us = conn->active_us = conn->sent_us = c->engine->now_us;
+    if (loop_add(c->loop, &conn->watch, fd, EPOLLIN, conn_event, conn) != 0) {
+        close(fd);
+        free(conn);
+        return NULL;
+    }
+    return conn;
+}
+
+static size_t memory_of(const struct conn *conn)
+{
+    return conn->in.capacity + conn->out.buf.capacity + conn->held +
+           resp_parse_memory(&conn->parser);
+}
+
+static void account(struct conn *conn)
+{
+    size_t now = memory_of(conn);
+
+    conn->clients->stats.buffer_bytes += now - conn->accounted;
+    conn->accounted = now;
+}
+
+static uint64_t output_limit(const struct conn *conn)
+{
+    uint64_t limit = conn->clients->engine->conf.output_limit;
+
+    return limit != 0 ? limit : LIMIT_CLIENT_OUTPUT;
+}
+
+static bool output_high(const struct conn *conn)
+{
+    return buf_len(&conn->out.buf) + conn->held > output_limit(conn) / 4;
+}
+
+static void watch(struct conn *conn, uint32_t event, bool on)
+{
+    uint32_t events = conn->watch.events & (EPOLLIN | EPOLLOUT) & ~event;
+
+    if (on)
+        events |= event;
+    /* Of a socket that is neither read nor written, an error is reported once. */
+    loop_modify(conn->clients->loop, &conn->watch, events != 0 ? events : (uint32_t)EPOLLET);
+}
+
+static void watch_input(struct conn *conn, bool on)
+{
+    watch(conn, EPOLLIN, on && !conn->ended);
+}
+
+static void watch_output(struct conn *conn, bool on)
+{
+    watch(conn, EPOLLOUT, on);
+}
+
+/* --- replies, in order --- */
+
+static void append_owed(struct conn *conn, struct pending *p)
+{
+    p->conn = conn;
+    p->next = NULL;
+    if (conn->tail != NULL)
+        conn->tail->next = p;
+    else
+        conn->head = p;
+    conn->tail = p;
+    conn->owed += p->commands;
+}
+
+struct resp_out *conn_out(struct conn *conn)
+{
+    struct clients *c = conn->clients;
+    struct pending *p = conn->tail;
+
+    if (conn->silent) {
+        buf_clear(&c->discard.buf);
+        c->discard.protocol = conn->out.protocol;
+        return &c->discard;
+    }
+    clients_dirty(c, conn);
+    if (p == NULL)
+        return &conn->out;
+    if (p->ready) {
+        p->commands++;
+        conn->owed++;
+        p->out.protocol = conn->out.protocol;
+        return &p->out;
+    }
+    p = pending_take(&c->pending);
+    p->ready = true;
+    p->out.protocol = conn->out.protocol;
+    append_owed(conn, p);
+    return &p->out;
+}
+
+void conn_owe(struct conn *conn, struct pending *p)
+{
+    p->silent = conn->silent;
+    p->out.protocol = conn->out.protocol;
+    append_owed(conn, p);
+}
+
+void conn_disown(struct conn *conn, struct pending *p)
+{
+    struct pending *before = conn->head;
+
+    ASSERT(p == conn->tail && p->waiting == 0);
+    if (before == p) {
+        conn->head = conn->tail = NULL;
+    } else {
+        while (before->next != p)
+            before = before->next;
+        before->next = NULL;
+        conn->tail = before;
+    }
+    conn->owed -= p->commands;
+    pending_release(&conn->clients->pending, p);
+}
+
+struct resp_out *conn_answer_out(struct conn *conn, struct pending *p)
+{
+    struct resp_out *out = p == conn->head ? &conn->out : &p->out;
+
+    if (p->silent) {
+        out = &conn->clients->discard;
+        buf_clear(&out->buf);
+    }
+    return out;
+}
+
+/* Count what a ready reply holds back. */
+static void hold(struct conn *conn, struct pending *p)
+{
+    size_t len = buf_len(&p->out.buf);
+
+    conn->held += len - p->held;
+    p->held = len;
+}
+
+static void send_ready(struct conn *conn)
+{
+    struct pending *p;
+
+    while ((p = conn->head) != NULL && p->ready) {
+        conn->head = p->next;
+        if (conn->head == NULL)
+            conn->tail = NULL;
+        conn->owed -= p->commands;
+        conn->held -= p->held;
+        if (buf_len(&conn->out.buf) == 0 && buf_len(&p->out.buf) > BUFFER_KEEP) {
+            struct buf swap = conn->out.buf;
+            conn->out.buf = p->out.buf;
+            p->out.buf = swap;
+        } else {
+            resp_raw(&conn->out, buf_head(&p->out.buf), buf_len(&p->out.buf));
+        }
+        conn->out.failed |= p->out.failed;
+        pending_release(&conn->clients->pending, p);
+    }
+}
+
+void conn_ready(struct conn *conn, struct pending *p)
+{
+    ASSERT(p->conn == conn && p->waiting == 0 && !p->ready);
+    p->ready = true;
+    if (p == conn->head) {
+        /* Its bytes, if any, are in conn->out already, unless it became the head only after they
+         * were written. */
+        send_ready(conn);
+    } else {
+        hold(conn, p);
+    }
+    clients_dirty(conn->clients, conn);
+}
+
+/* --- requests, in order --- */
+
+static void stuck_due(void *arg)
+{
+    struct conn *conn = arg;
+    struct clients *c = conn->clients;
+
+    if (c->engine->now_us < conn->sent_us + STUCK_US) {
+        loop_arm(c->loop, &conn->stuck, loop_now_us(c->loop) + STUCK_US, stuck_due, conn);
+        return;
+    }
+    c->stats.slow_readers++;
+    conn_doom(conn);
+}
+
+void conn_stall(struct conn *conn, enum conn_stall why)
+{
+    struct loop *loop = conn->clients->loop;
+
+    if (conn->stall == CONN_RUNS && why != CONN_RUNS)
+        conn->clients->stats.paused++, conn->clients->stats.pauses++;
+    conn->stall = why;
+    if (why == CONN_BUSY)
+        clients_stall(conn->clients, conn);
+    if (why == CONN_OUTPUT)
+        loop_arm(loop, &conn->stuck, loop_now_us(loop) + STUCK_US, stuck_due, conn);
+}
+
+static void refuse(struct conn *conn, enum resp_status status)
+{
+    struct client_stats *stats = &conn->clients->stats;
+
+    switch (status) {
+    case RESP_TOO_BIG:
+        stats->command_errors++;
+        resp_errorf(conn_out(conn), "ERR string exceeds maximum allowed size (%u bytes)",
+                    LIMIT_VALUE);
+        return;
+    case RESP_INVALID:
+        stats->protocol_errors++;
+        conn->silent = false;
+        resp_errorf(conn_out(conn), "ERR Protocol error: %s", conn->parser.error);
+        conn_finish(conn);
+        return;
+    default:
+        log_warn("no memory for the arguments of a client; it is disconnected");
+        conn_doom(conn);
+        return;
+    }
+}
+
+/* Run the commands in data as far as they are complete and may run. Returns the bytes done with. */
+static size_t run_commands(struct conn *conn, uint8_t *data, size_t len)
+{
+    struct clients *c = conn->clients;
+    struct resp_parser *parser = &conn->parser;
+    size_t at = 0;
+
+    while (conn->stall == CONN_RUNS && !conn->closing && !conn->doomed) {
+        if (c->pressure || !pending_room(&c->pending)) {
+            conn_stall(conn, CONN_BUSY);
+            break;
+        }
+        if (!conn->redo) {
+            if (at == len)
+                break;
+            c->limits.unauthenticated = !conn->authenticated;
+            enum resp_status status = resp_parse(parser, data + at, len - at, &c->limits);
+            if (status == RESP_MORE) {
+                at += parser->consumed;
+                break;
+            }
+            if (status != RESP_COMMAND) {
+                refuse(conn, status);
+                at += parser->consumed;
+                continue;
+            }
+        }
+        if (parser->argc > 0) {
+            conn->redo = command_run(conn, parser->argc, parser->argv) == CALL_AGAIN;
+            if (conn->redo) {
+                ASSERT(conn->stall != CONN_RUNS);
+                break;
+            }
+        }
+        at += parser->consumed;
+        if (conn->tail != NULL && conn->tail->ready)
+            hold(conn, conn->tail);
+        if (conn->owed >= LIMIT_PIPELINE)
+            conn_stall(conn, CONN_PIPELINE);
+        else if (output_high(conn))
+            conn_stall(conn, CONN_OUTPUT);
+    }
+    return at;
+}
+
+/* Keep what is left of bytes that lie in the shared scratch buffer. */
+static void keep_rest(struct conn *conn, const uint8_t *rest, size_t len)
+{
+    if (conn->closing || conn->doomed || len == 0)
+        return;
+    if (buf_append(&conn->in, rest, len) != 0) {
+        conn_doom(conn);
+        return;
+    }
+    if (conn->redo) {
+        const uint8_t *moved = buf_head(&conn->in);
+        for (uint32_t i = 0; i < conn->parser.argc; i++)
+            conn->parser.argv[i].data = moved + (conn->parser.argv[i].data - rest);
+    }
+}
+
+static void run_input(struct conn *conn)
+{
+    size_t done = run_commands(conn, buf_head(&conn->in), buf_len(&conn->in));
+
+    if (conn->closing || conn->doomed)
+        buf_clear(&conn->in);
+    else
+        buf_consume(&conn->in, done);
+    buf_shrink(&conn->in, BUFFER_KEEP);
+}
+
+static ssize_t receive(struct conn *conn, void *to, size_t room)
+{
+    struct clients *c = conn->clients;
+    ssize_t n = recv(conn->fd, to, room, 0);
+
+    c->stats.reads++;
+    if (n > 0) {
+        c->stats.input_bytes += (uint64_t)n;
+        conn->active_us = c->engine->now_us;
+        clients_touch(c, conn);
+        return n;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n < 0) {
+        conn_doom(conn);
+        return 0;
+    }
+    /* The client has closed its side; it may still want its replies. */
+    conn->ended = true;
+    watch_input(conn, false);
+    if (conn->stall == CONN_RUNS)
+        conn_finish(conn);
+    return 0;
+}
+
+static void conn_read(struct conn *conn)
+{
+    struct clients *c = conn->clients;
+
+    if (buf_len(&conn->in) == 0) {
+        ssize_t n = receive(conn, c->scratch, sizeof c->scratch);
+        if (n > 0) {
+            size_t done = run_commands(conn, c->scratch, (size_t)n);
+            keep_rest(conn, c->scratch + done, (size_t)n - done);
+        }
+    } else {
+        size_t arrived = buf_len(&conn->in), room = conn->parser.want;
+
+        if (room > arrived && room > READ_STEP)
+            room = arrived > READ_STEP ? arrived : READ_STEP;
+        if (room < READ_MIN)
+            room = READ_MIN;
+        uint8_t *to = buf_reserve(&conn->in, room);
+        if (to == NULL) {
+            conn_doom(conn);
+            return;
+        }
+        ssize_t n = receive(conn, to, room);
+        if (n > 0) {
+            buf_filled(&conn->in, (size_t)n);
+            run_input(conn);
+        }
+    }
+    account(conn);
+}
+
+static void conn_event(void *arg, uint32_t events)
+{
+    struct conn *conn = arg;
+
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    if (events & EPOLLOUT) {
+        conn->blocked = false;
+        clients_dirty(conn->clients, conn);
+    }
+    if (events & EPOLLIN && !conn->closing && conn->stall == CONN_RUNS)
+        conn_read(conn);
+    else if (events & EPOLLIN)
+        watch_input(conn, false);
+    if (events & (EPOLLERR | EPOLLHUP) &&
+        (conn->stall != CONN_RUNS || conn->closing || conn->ended))
+        conn_doom(conn);
+}
+
+bool conn_resume(struct conn *conn)
+{
+    conn->clients->stats.paused--;
+    conn->stall = CONN_RUNS;
+    loop_disarm(conn->clients->loop, &conn->stuck);
+    run_input(conn);
+    if (conn->stall == CONN_RUNS) {
+        if (conn->ended)
+            conn_finish(conn);
+        else if (!conn->closing)
+            watch_input(conn, true);
+    }
+    account(conn);
+    return conn->stall != CONN_BUSY;
+}
+
+/* --- the end of a turn --- */
+
+static bool stall_is_over(const struct conn *conn)
+{
+    if (conn->stall == CONN_PIPELINE)
+        return conn->owed <= LIMIT_PIPELINE / 2 && conn->in_flight <= LIMIT_PIPELINE / 2;
+    return conn->stall == CONN_OUTPUT && !output_high(conn);
+}
+
+/* Returns false if the connection is broken. */
+static bool send_out(struct conn *conn)
+{
+    struct clients *c = conn->clients;
+    struct buf *b = &conn->out.buf;
+
+    if (buf_len(b) > 0 && !conn->blocked) {
+        ssize_t n = send(conn->fd, buf_head(b), buf_len(b), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        c->stats.writes++;
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return false;
+        if (n > 0) {
+            buf_consume(b, (size_t)n);
+            c->stats.output_bytes += (uint64_t)n;
+            conn->sent_us = c->engine->now_us;
+        }
+    }
+    conn->blocked = buf_len(b) > 0;
+    watch_output(conn, conn->blocked);
+    buf_shrink(b, BUFFER_KEEP);
+    return true;
+}
+
+bool conn_flush(struct conn *conn)
+{
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    bool alive = !conn->doomed && !conn->out.failed && send_out(conn);
+
+    if (alive && stall_is_over(conn)) {
+        conn_resume(conn);
+        alive = !conn->doomed && !conn->out.failed && send_out(conn);
+    }
+    if (alive && buf_len(&conn->out.buf) + conn->held > output_limit(conn)) {
+        conn->clients->stats.slow_readers++;
+        log_info("client %llu reads too slowly; it is disconnected", (unsigned long long)conn->id);
+        alive = false;
+    }
+    if (alive && conn->closing && conn->head == NULL && buf_len(&conn->out.buf) == 0)
+        alive = false;
+    if (!alive) {
+        conn_close(conn);
+        return false;
+    }
+    account(conn);
+    return true;
+}
+
+void conn_finish(struct conn *conn)
+{
+    conn->closing = true;
+    watch_input(conn, false);
+    clients_dirty(conn->clients, conn);
+}
+
+void conn_doom(struct conn *conn)
+{
+    conn->doomed = true;
+    clients_dirty(conn->clients, conn);
+}
+
+void conn_close(struct conn *conn)
+{
+    struct clients *c = conn->clients;
+
+    CHECK_MAGIC(conn, CONN_MAGIC);
+    loop_remove(c->loop, &conn->watch);
+    loop_disarm(c->loop, &conn->stuck);
+    close(conn->fd);
+    if (conn->stall != CONN_RUNS)
+        c->stats.paused--;
+    if (conn->gather != NULL)
+        conn->gather->waiting--;
+    for (struct pending *p = conn->head, *next; p != NULL; p = next) {
+        next = p->next;
+        p->conn = NULL;
+        if (p->waiting == 0)
+            pending_release(&c->pending, p);
+    }
+    clients_forget(c, conn);
+    c->stats.buffer_bytes -= conn->accounted;
+    buf_free(&conn->in);
+    resp_free(&conn->out);
+    resp_parse_free(&conn->parser);
+    conn->magic = 0;
+    free(conn);
+}
+
+void conn_trim(struct conn *conn)
+{
+    buf_shrink(&conn->in, 0);
+    buf_shrink(&conn->out.buf, 0);
+    account(conn);
+}
+
+void conn_address(const struct conn *conn, bool local, char *out, size_t size)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    char text[INET6_ADDRSTRLEN] = "?";
+    int rc = local ? getsockname(conn->fd, (struct sockaddr *)&address, &len)
+                   : getpeername(conn->fd, (struct sockaddr *)&address, &len);
+
+    if (rc == 0 && address.ss_family == AF_INET) {
+        struct sockaddr_in *in4 = (struct sockaddr_in *)&address;
+        inet_ntop(AF_INET, &in4->sin_addr, text, sizeof text);
+        snprintf(out, size, "%s:%u", text, ntohs(in4->sin_port));
+    } else if (rc == 0 && address.ss_family == AF_INET6) {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&address;
+        inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
+        snprintf(out, size, "[%s]:%u", text, ntohs(in6->sin6_port));
+    } else {
+        snprintf(out, size, "?:0");
+    }
+}

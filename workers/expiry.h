@@ -1,0 +1,19 @@
+/* Expiry options of commands: relative or absolute, seconds or milliseconds. Used by workers. */
+#ifndef CLOCKWISE_WORKERS_EXPIRY_H
+#define CLOCKWISE_WORKERS_EXPIRY_H
+
+#include "workers/command.h"
+
+enum expiry_unit { EXPIRY_EX, EXPIRY_PX, EXPIRY_EXAT, EXPIRY_PXAT };
+
+/* Is argument i EX, PX, EXAT or PXAT? */
+bool expiry_option(struct call *call, uint32_t i, enum expiry_unit *unit);
+
+/* Argument i as milliseconds since 1970, which is not 0. It must be positive. Replies Redis's error
+ * and returns false if not. */
+bool expiry_read(struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms);
+
+/* The same for EXPIRE and its like: the past is allowed (the key expires at once). */
+bool expiry_read_any(struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms);
+
+#endif
