@@ -1,0 +1,183 @@
+/* The command table: index by name, checks before a command runs. Runs in workers. */
+#include "workers/command.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "workers/call.h"
+#include "workers/route.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#define INDEX_SIZE   512 /* a power of two, more than twice the commands */
+#define NAME_MAX_LEN 32
+
+static const struct command commands[] = {
+#define COMMAND(name, run, arity, flags, first, last, step, acl, group, since, summary)            \
+    {name, run, arity, flags, first, last, step, acl, group, since, summary},
+#include "workers/command.def"
+#undef COMMAND
+};
+
+/* Open addressing; 0: free, else position plus 1. Built once, before the first command. */
+static uint16_t name_index[INDEX_SIZE];
+
+_Static_assert(sizeof commands / sizeof *commands * 2 < INDEX_SIZE, "the index is too small");
+
+static uint8_t lower(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+}
+
+static uint32_t hash_name(struct slice name)
+{
+    uint32_t h = 2166136261u;
+
+    for (size_t i = 0; i < name.len; i++)
+        h = (h ^ lower(name.data[i])) * 16777619u;
+    return h ^ h >> 15;
+}
+
+static bool same_name(const char *name, struct slice given)
+{
+    for (size_t i = 0; i < given.len; i++)
+        if ((uint8_t)name[i] != lower(given.data[i]) || name[i] == '\0')
+            return false;
+    return name[given.len] == '\0';
+}
+
+void command_setup(void)
+{
+    memset(name_index, 0, sizeof name_index);
+    for (size_t i = 0; i < command_count(); i++) {
+        uint32_t at = hash_name(slice_str(commands[i].name)) % INDEX_SIZE;
+
+        while (name_index[at] != 0)
+            at = (at + 1) % INDEX_SIZE;
+        name_index[at] = (uint16_t)(i + 1);
+    }
+}
+
+const struct command *command_find(struct slice name)
+{
+    if (name.len > NAME_MAX_LEN)
+        return NULL;
+    for (uint32_t at = hash_name(name) % INDEX_SIZE; name_index[at] != 0;
+         at = (at + 1) % INDEX_SIZE) {
+        const struct command *c = &commands[name_index[at] - 1];
+        if (same_name(c->name, name))
+            return c;
+    }
+    return NULL;
+}
+
+const struct command *command_at(size_t index)
+{
+    ASSERT(index < command_count());
+    return &commands[index];
+}
+
+size_t command_count(void)
+{
+    return sizeof commands / sizeof *commands;
+}
+
+bool command_is_sub(const struct command *c)
+{
+    return strchr(c->name, '|') != NULL;
+}
+
+bool command_is_container(const struct command *c)
+{
+    return c->run == command_container;
+}
+
+bool command_arity_ok(const struct command *c, uint32_t argc)
+{
+    return c->arity >= 0 ? argc == (uint32_t)c->arity : argc >= (uint32_t)-c->arity;
+}
+
+/* As printf's "%.*s" would take it: at most max bytes, up to the first NUL. */
+static int printable(struct slice s, size_t max)
+{
+    size_t len = s.len < max ? s.len : max;
+    const uint8_t *nul = len > 0 ? memchr(s.data, 0, len) : NULL;
+
+    return (int)(nul != NULL ? (size_t)(nul - s.data) : len);
+}
+
+static enum call_result unknown_command(struct call *call)
+{
+    char args[192] = "";
+    size_t len = 0;
+
+    /* Browsers that are tricked into sending requests here must not get far. */
+    if (call_is(call, 0, "post") || call_is(call, 0, "host:")) {
+        log_warn("a client sent an HTTP request; it is disconnected");
+        conn_doom(call->conn);
+        return CALL_DONE;
+    }
+    for (uint32_t i = 1; i < call->argc && len < 128; i++)
+        len += (size_t)snprintf(args + len, sizeof args - len, "'%.*s' ",
+                                printable(call->argv[i], 128 - len), call->argv[i].data);
+    return call_errorf(call, "ERR unknown command '%.*s', with args beginning with: %s",
+                       printable(call->argv[0], 128), call->argv[0].data, args);
+}
+
+static enum call_result wrong_arity(struct call *call)
+{
+    return call_errorf(call, "ERR wrong number of arguments for '%s' command", call->command->name);
+}
+
+enum call_result command_container(struct call *call)
+{
+    char name[NAME_MAX_LEN + 1];
+    const struct command *parent = call->command;
+    struct slice sub = call->argv[1];
+    int len =
+        snprintf(name, sizeof name, "%s|%.*s", parent->name, printable(sub, sizeof name), sub.data);
+
+    call->command = len < (int)sizeof name ? command_find(slice_of(name, (size_t)len)) : NULL;
+    if (call->command == NULL) {
+        char text[64];
+        size_t i = 0;
+        for (; parent->name[i] != '\0'; i++)
+            text[i] = (char)(parent->name[i] & ~0x20);
+        text[i] = '\0';
+        return call_errorf(call, "ERR unknown subcommand '%.*s'. Try %s HELP.", printable(sub, 128),
+                           sub.data, text);
+    }
+    call->conn->last_command = call->command;
+    if (!command_arity_ok(call->command, call->argc))
+        return wrong_arity(call);
+    return call->command->run(call);
+}
+
+enum call_result command_run(struct conn *conn, uint32_t argc, const struct slice *argv)
+{
+    struct clients *c = conn->clients;
+    struct call call = {.conn = conn,
+                        .clients = c,
+                        .engine = c->engine,
+                        .argc = argc,
+                        .argv = argv,
+                        .command = command_find(argv[0])};
+
+    /* A command that could not be taken before has passed the checks. */
+    if (conn->redo)
+        return call.command->run(&call);
+    conn->silent = conn->reply_off || conn->skip_next;
+    conn->skip_next = false;
+    c->stats.commands++;
+    if (call.command == NULL)
+        return unknown_command(&call);
+    conn->last_command = call.command;
+    if (!command_arity_ok(call.command, argc))
+        return wrong_arity(&call);
+    if (!conn->authenticated && !(call.command->flags & CMD_NO_AUTH)) {
+        return call_error(&call, "NOAUTH Authentication required.");
+    }
+    if (conn->port == CLIENTS_WORKER && call.command->first > 0 && route_moved(&call))
+        return CALL_DONE;
+    return call.command->run(&call);
+}
