@@ -1,0 +1,257 @@
+/* Requests sent on to another coordinator: to the worker of this node that owns the partition, or to
+ * another node of the walk. A write is sent once; once it may have left, its outcome is the other's
+ * to tell, or unknown. A read goes on to the next node when its first one fails or dawdles. Runs in
+ * workers and in the simulator. */
+#include "core/coord_impl.h"
+
+#include "base/check.h"
+#include "base/err.h"
+#include "core/coord_event.h"
+
+/* Who may coordinate, in order: this node if it is a primary, the other primaries, then (in a sloppy
+ * quorum) this node as a fallback and the other fallbacks. */
+static uint8_t candidates(const struct coord *c, const struct place *p, struct request *r)
+{
+    uint8_t count = 0;
+    uint16_t self = c->view->self;
+
+    if (p->self < p->n)
+        r->member[count++] = self;
+    for (uint8_t i = 0; i < p->n; i++)
+        if (p->walk->member[i] != self)
+            r->member[count++] = p->walk->member[i];
+    if (p->rule->sloppy && p->self >= p->n && self != RING_NO_OWNER && count < LIMIT_WALK)
+        r->member[count++] = self;
+    for (uint8_t i = p->n; p->rule->sloppy && i < p->walk->count && count < LIMIT_WALK; i++)
+        if (p->walk->member[i] != self)
+            r->member[count++] = p->walk->member[i];
+    for (uint8_t i = 0; i < count; i++)
+        r->worker[i] = (uint8_t)coord_worker_at(c, r->member[i], p->partition);
+    return count;
+}
+
+static bool is_here(const struct coord *c, const struct request *r, uint8_t i)
+{
+    return r->member[i] == c->view->self && r->worker[i] == c->worker;
+}
+
+/* Let the coordinator give up a little before this worker does, so that its answer still counts. */
+static uint32_t patience_ms(const struct coord *c, uint64_t deadline_us)
+{
+    uint64_t left = deadline_us > c->now_us ? (deadline_us - c->now_us) / 1000 : 0;
+
+    left -= left / 8;
+    return left > 0 ? (uint32_t)left : 1;
+}
+
+static uint64_t hop_time(const struct coord *c)
+{
+    /* The coordinator may itself have to wait for one silent replica. */
+    return c->now_us + 2000ull * c->conf.replica_ms;
+}
+
+uint64_t coord_forward_due(const struct request *r)
+{
+    return r->kind == REQUEST_GET_AWAY && r->u.forward.hop_us < r->deadline_us ? r->u.forward.hop_us
+                                                                               : r->deadline_us;
+}
+
+static struct request *begin(struct coord *c, const struct asker *asker, const struct place *p,
+                             enum request_kind kind, uint32_t timeout_ms)
+{
+    struct request *r = table_take(&c->table, kind);
+
+    if (r == NULL)
+        return NULL;
+    r->asker = *asker;
+    r->pos = p->pos;
+    r->partition = p->partition;
+    r->start_us = c->now_us;
+    r->deadline_us = coord_deadline(c, timeout_ms);
+    r->u.forward = (struct forward){.count = candidates(c, p, r), .hop_us = UINT64_MAX};
+    return r;
+}
+
+/* ---- Writes. */
+
+static void end_put(struct coord *c, struct request *r, const struct coord_reply *reply)
+{
+    struct asker asker = r->asker;
+
+    if (reply->status == -ERR_UNKNOWN)
+        coord_count(c, COORD_UNKNOWN, 1);
+    coord_release(c, r);
+    coord_answer_put(c, &asker, reply);
+}
+
+int coord_forward_put(struct coord *c, const struct asker *asker, const struct place *place,
+                      const struct msg_PUT *put)
+{
+    struct request *r = begin(c, asker, place, REQUEST_PUT_AWAY, put->timeout_ms);
+    struct msg m = {.kind = MSG_PUT, .u.PUT = *put};
+
+    if (r == NULL)
+        return -ERR_BUSY;
+    m.u.PUT.request = r->id;
+    m.u.PUT.epoch = c->view->epoch;
+    m.u.PUT.timeout_ms = patience_ms(c, r->deadline_us);
+    for (uint8_t i = 0; i < r->u.forward.count; i++) {
+        if (is_here(c, r, i)) {
+            coord_release(c, r);
+            return coord_put_here(c, asker, place, put);
+        }
+        if (coord_send(c, r->member[i], r->worker[i], &m) != 0)
+            continue;
+        r->u.forward.at = i;
+        coord_count(c, COORD_PUT_FORWARDED, 1);
+        table_schedule(&c->table, r, coord_forward_due(r));
+        if (COORD_BUG(FORWARD_RESENT))
+            end_put(c, r, &(struct coord_reply){.flags = PUT_APPLIED});
+        return 0;
+    }
+    /* Nobody could be sent to: nothing has happened, and nothing will. */
+    coord_count(c, COORD_NOQUORUM, 1);
+    end_put(c, r,
+            &(struct coord_reply){.status = -ERR_NOQUORUM,
+                                  .need = put->w != 0 ? put->w : place->rule->w});
+    return 0;
+}
+
+/* ---- Reads. */
+
+static void end_get(struct coord *c, struct request *r, const struct coord_reply *reply)
+{
+    struct asker asker = r->asker;
+
+    coord_release(c, r);
+    coord_answer_get(c, &asker, reply);
+}
+
+static void get_message(struct coord *c, const struct request *r, struct msg_GET *out)
+{
+    buf_clear(c->scratch_b);
+    *out = (struct msg_GET){.request = r->id,
+                            .epoch = c->view->epoch,
+                            .key = hold_bytes(&c->holds, &r->key, c->scratch_b),
+                            .flags = r->u.forward.flags,
+                            .r = r->u.forward.r,
+                            .pr = r->u.forward.pr,
+                            .timeout_ms = patience_ms(c, r->deadline_us)};
+}
+
+/* Coordinate here after all. The request's slot is free again when this is called for. */
+static void get_at_home(struct coord *c, struct request *r, const struct msg_GET *get)
+{
+    struct asker asker = r->asker;
+    uint64_t deadline_us = r->deadline_us;
+    struct place place;
+
+    /* get->key may lie in what the request holds, whose blocks nobody takes before it is copied:
+     * they are given back after the read has begun. */
+    struct hold key = r->key;
+
+    r->key = hold_nothing();
+    coord_release(c, r);
+    if (!coord_place(c, get->key, &place) || !place.mine ||
+        coord_get_here(c, &asker, &place, get, deadline_us) != 0)
+        coord_answer_get(c, &asker, &(struct coord_reply){.status = -ERR_BUSY});
+    hold_drop(&c->holds, &key);
+}
+
+/* Send a read to the first candidate from index `from` on that can be sent to. */
+static void send_get(struct coord *c, struct request *r, uint8_t from)
+{
+    struct msg m = {.kind = MSG_GET};
+
+    get_message(c, r, &m.u.GET);
+    for (uint8_t i = from; i < r->u.forward.count; i++) {
+        if (is_here(c, r, i)) {
+            get_at_home(c, r, &m.u.GET);
+            return;
+        }
+        if (coord_send(c, r->member[i], r->worker[i], &m) != 0)
+            continue;
+        r->u.forward.at = i;
+        r->u.forward.hop_us = hop_time(c);
+        coord_count(c, from == 0 ? COORD_GET_FORWARDED : COORD_GET_REROUTED, 1);
+        table_schedule(&c->table, r, coord_forward_due(r));
+        return;
+    }
+    coord_count(c, COORD_NOQUORUM, 1);
+    end_get(c, r, &(struct coord_reply){.status = -ERR_NOQUORUM, .need = r->u.forward.r});
+}
+
+int coord_forward_get(struct coord *c, const struct asker *asker, const struct place *place,
+                      const struct msg_GET *get)
+{
+    struct request *r;
+
+    if (hold_blocks(get->key.len) > c->holds.free)
+        return -ERR_BUSY;
+    r = begin(c, asker, place, REQUEST_GET_AWAY, get->timeout_ms);
+    if (r == NULL)
+        return -ERR_BUSY;
+    r->key = hold_keep(&c->holds, get->key);
+    r->u.forward.r = get->r;
+    r->u.forward.pr = get->pr;
+    r->u.forward.flags = get->flags;
+    send_get(c, r, 0);
+    return 0;
+}
+
+/* ---- Outcomes. */
+
+void coord_forward_done(struct coord *c, struct request *r, const struct msg *m)
+{
+    if (m->kind == MSG_PUT_DONE) {
+        const struct msg_PUT_DONE *done = &m->u.PUT_DONE;
+
+        end_put(c, r,
+                &(struct coord_reply){.status = -(int)done->status,
+                                      .need = done->need,
+                                      .got = done->got,
+                                      .flags = done->flags,
+                                      .context = done->context,
+                                      .object = done->old});
+        return;
+    }
+    const struct msg_GET_DONE *done = &m->u.GET_DONE;
+    bool refused =
+        done->status == ERR_BUSY || done->status == ERR_STALE || done->status == ERR_UNAVAILABLE;
+
+    if (refused && r->u.forward.at + 1 < r->u.forward.count) {
+        send_get(c, r, r->u.forward.at + 1);
+        return;
+    }
+    end_get(c, r,
+            &(struct coord_reply){.status = -(int)done->status,
+                                  .need = done->need,
+                                  .got = done->got,
+                                  .object = done->object});
+}
+
+void coord_forward_lost(struct coord *c, struct request *r, bool timeout)
+{
+    bool over = c->now_us >= r->deadline_us;
+
+    if (timeout && over)
+        coord_count(c, COORD_TIMEOUT, 1);
+    if (r->kind == REQUEST_PUT_AWAY) {
+        if (COORD_BUG(FORWARD_LOST_IS_OK))
+            end_put(c, r, &(struct coord_reply){.flags = PUT_APPLIED});
+        else
+            end_put(c, r, &(struct coord_reply){.status = -ERR_UNKNOWN});
+        return;
+    }
+    if (over) {
+        end_get(c, r, &(struct coord_reply){.status = -ERR_TIMEOUT});
+        return;
+    }
+    if (timeout && r->u.forward.at + 1 == r->u.forward.count) {
+        /* Nobody is left to ask: whoever has the request may still answer. */
+        r->u.forward.hop_us = UINT64_MAX;
+        table_schedule(&c->table, r, coord_forward_due(r));
+        return;
+    }
+    send_get(c, r, r->u.forward.at + 1);
+}

@@ -1,0 +1,209 @@
+/* This worker as a replica: objects merged into its vnodes, on behalf of other coordinators and of
+ * its own reads, and its vnodes read for others. Runs in workers and in the simulator. */
+#include "core/coord_impl.h"
+
+#include "base/check.h"
+#include "base/err.h"
+#include "core/coord_event.h"
+
+/* Show the vnode every dot that others have seen: among them may be dots of its own that it does not
+ * remember, and then it needs a new id before it writes again. */
+static void witness(struct coord *c, uint32_t partition, const struct causal *seen)
+{
+    int changed = 0;
+
+    if (COORD_BUG(NO_WITNESS))
+        return;
+    for (uint32_t i = 0; i < seen->vector_count; i++)
+        changed |= c->host.witness_dot(c->host.arg, partition, seen->vector[i]);
+    for (uint32_t i = 0; i < seen->cloud_count; i++)
+        changed |= c->host.witness_dot(c->host.arg, partition, seen->cloud[i]);
+    if (changed > 0)
+        coord_count(c, COORD_NEW_VNODE_ID, 1);
+}
+
+/* Follow the clocks of others, so that what is written here next is not older than what is seen. */
+static void observe(struct coord *c, const struct object *o)
+{
+    struct sibling s;
+
+    for (size_t cursor = 0; object_next(o, &cursor, &s);)
+        hlc_observe(&c->hlc, s.time, c->wall_ms);
+}
+
+/* c->theirs merged into what the own vnode holds: the result, in the host's memory or scratch_a. */
+static int merge_with_own(struct coord *c, uint32_t partition, const struct position *pos,
+                          struct merged *out)
+{
+    struct slice own;
+    int rc = c->host.load(c->host.arg, partition, pos, c->theirs.key, &own);
+
+    if (rc == 0)
+        rc = object_open(&c->mine, own);
+    if (rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT || (COORD_BUG(MERGE_OVERWRITES) && rc == 0)) {
+        if (rc == -ERR_CORRUPT)
+            coord_count(c, COORD_LOCAL_CORRUPT, 1);
+        object_empty(&c->mine, c->theirs.key);
+        out->object = c->theirs.encoded;
+        out->news = true;
+        return 0;
+    }
+    if (rc != 0)
+        return rc;
+    if (slice_equal(own, c->theirs.encoded)) {
+        out->object = own;
+        return 0;
+    }
+    buf_clear(c->scratch_a);
+    rc = object_merge(&c->mine, &c->theirs, c->scratch_a);
+    if (rc != 0)
+        return rc;
+    out->object = slice_of(buf_head(c->scratch_a), buf_len(c->scratch_a));
+    out->news = !slice_equal(own, out->object);
+    return 0;
+}
+
+int coord_merge_in(struct coord *c, uint32_t partition, const struct position *pos,
+                   const struct slice *expected, struct slice incoming, struct merged *out)
+{
+    int rc = object_open(&c->theirs, incoming);
+
+    *out = (struct merged){.object = slice_of(NULL, 0), .lsn = c->last_lsn};
+    if (rc != 0) {
+        coord_count(c, COORD_PEER_CORRUPT, 1);
+        return rc;
+    }
+    if (expected != NULL && !slice_equal(*expected, c->theirs.key))
+        return -ERR_INVAL;
+    witness(c, partition, &c->theirs.causal);
+    observe(c, &c->theirs);
+    rc = merge_with_own(c, partition, pos, out);
+    if (rc != 0 || !out->news)
+        return rc;
+    rc = c->host.store(c->host.arg, partition, pos, out->object, false, &out->lsn);
+    if (rc == 0)
+        c->last_lsn = out->lsn;
+    return rc;
+}
+
+/* ---- MERGE */
+
+static void answer_merge(struct coord *c, const struct asker *asker, int status)
+{
+    if (asker->id != 0)
+        coord_send(c, asker->member, asker->worker,
+                   &(struct msg){.kind = MSG_MERGED,
+                                 .u.MERGED = {.request = asker->id, .status = (uint32_t)-status}});
+}
+
+static int keep_hint(struct coord *c, uint32_t partition, const struct position *pos,
+                     struct slice target)
+{
+    struct node_id id;
+    uint64_t lsn;
+    int rc;
+
+    if (target.len != NODE_ID_BYTES)
+        return target.len == 0 ? 0 : -ERR_FORMAT;
+    if (COORD_BUG(FALLBACK_HINT_FORGOTTEN))
+        return 0;
+    memcpy(id.b, target.data, NODE_ID_BYTES);
+    rc = c->host.hint_add(c->host.arg, partition, &id, pos, &lsn);
+    if (rc == 0 && lsn > c->last_lsn)
+        c->last_lsn = lsn;
+    coord_count(c, rc == 0 ? COORD_HINT : COORD_HINT_FAILED, 1);
+    return rc;
+}
+
+/* Merge and queue the answer for when it is durable. */
+static int merge(struct coord *c, const struct asker *asker, const struct msg_MERGE *m)
+{
+    struct place place;
+    struct slice key;
+    struct merged merged;
+    int rc = object_peek_key(m->object, &key);
+
+    if (rc != 0)
+        return rc;
+    if (!coord_place(c, key, &place))
+        return -ERR_UNAVAILABLE;
+    if (!place.mine) {
+        coord_count(c, COORD_WRONG_WORKER, 1);
+        return -ERR_STALE;
+    }
+    /* What cannot be answered is not stored either: the coordinator will try again or elsewhere. */
+    if (acks_full(&c->acks))
+        return -ERR_BUSY;
+    rc = coord_merge_in(c, place.partition, &place.pos, NULL, m->object, &merged);
+    if (rc == 0)
+        rc = keep_hint(c, place.partition, &place.pos, m->hint);
+    if (rc != 0)
+        return rc;
+    coord_count(c, COORD_MERGE, 1);
+    coord_count(c, COORD_MERGE_NEWS, merged.news);
+    if (asker->id == 0)
+        return 0;
+    /* An object that was there already may still be on its way to the disk. */
+    struct ack ack = {.kind = ACK_MERGE, .asker = *asker, .lsn = c->last_lsn};
+
+    ack.context = ack.old = hold_nothing();
+    if (COORD_BUG(MERGED_BEFORE_DURABLE)) {
+        answer_merge(c, asker, 0);
+        return 0;
+    }
+    ack_push(c, &ack);
+    return 0;
+}
+
+void coord_serve_merge(struct coord *c, const struct asker *asker, const struct msg_MERGE *m)
+{
+    int rc;
+
+    if (m->epoch != 0 && c->view != NULL && m->epoch != c->view->epoch)
+        coord_count(c, COORD_STALE_EPOCH, 1);
+    rc = merge(c, asker, m);
+    if (rc != 0)
+        answer_merge(c, asker, rc);
+}
+
+/* ---- READ */
+
+static int read_own(struct coord *c, const struct msg_READ *m, struct msg_READ_DONE *out)
+{
+    struct place place;
+    struct slice object;
+    int rc;
+
+    if (!coord_place(c, m->key, &place))
+        return -ERR_UNAVAILABLE;
+    if (!place.mine) {
+        coord_count(c, COORD_WRONG_WORKER, 1);
+        return -ERR_STALE;
+    }
+    rc = c->host.load(c->host.arg, place.partition, &place.pos, m->key, &object);
+    if (rc == -ERR_NOTFOUND)
+        return 0;
+    if (rc == 0)
+        rc = object_open(&c->mine, object);
+    if (rc == -ERR_CORRUPT)
+        coord_count(c, COORD_LOCAL_CORRUPT, 1);
+    if (rc != 0)
+        return rc;
+    out->digest = object_digest(&c->mine);
+    if ((m->flags & READ_DIGEST) == 0)
+        out->object = object;
+    return 0;
+}
+
+void coord_serve_read(struct coord *c, const struct asker *asker, const struct msg_READ *m)
+{
+    struct msg answer = {.kind = MSG_READ_DONE, .u.READ_DONE = {.request = m->request}};
+    int rc;
+
+    if (m->epoch != 0 && c->view != NULL && m->epoch != c->view->epoch)
+        coord_count(c, COORD_STALE_EPOCH, 1);
+    rc = read_own(c, m, &answer.u.READ_DONE);
+    answer.u.READ_DONE.status = (uint32_t)-rc;
+    coord_count(c, COORD_READ, 1);
+    coord_send(c, asker->member, asker->worker, &answer);
+}
