@@ -95,11 +95,18 @@ static struct tally count(const struct put *p)
 static void answer(struct put *p, bool ok, const struct tally *t, struct put_actions *actions)
 {
     struct put_action *a = add(actions, PUT_DO_REPLY);
-    bool primaries = t->got >= p->setup.w; /* enough copies, so it is the primaries that lack */
 
     a->ok = ok;
-    a->need = ok || !primaries ? p->setup.w : p->setup.pw;
-    a->got = ok || !primaries ? t->got : t->got_primaries;
+    a->need = p->setup.w;
+    a->got = t->got;
+    if (!ok && t->got >= p->setup.w && p->durable) {
+        /* There are copies enough, but too few of them at primaries. */
+        a->need = p->setup.pw;
+        a->got = t->got_primaries;
+    } else if (!ok && t->got >= p->setup.w) {
+        /* Without the own copy no number of others will do. */
+        a->got = p->setup.w - 1;
+    }
     p->answered = true;
 }
 
