@@ -27,7 +27,7 @@ struct process {
     struct loop_timer timer; /* what happens next by itself: patience ends, a restart, a kill */
     uint64_t incarnation;
     uint64_t started_us, since_ms;
-    uint64_t heard_us;   /* last answer to a PING, or READY */
+    uint64_t asked_us;   /* when the oldest PING that is not answered was sent; 0: none */
     uint64_t kill_score; /* restarts after kills from outside that have not been forgotten yet */
     uint64_t kill_score_us;
     uint32_t restarts; /* in all */

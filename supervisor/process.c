@@ -103,7 +103,7 @@ static void became_ready(struct process *p)
     if (p->state != NODE_CHILD_STARTING)
         return;
     loop_disarm(n->loop, &p->timer);
-    p->heard_us = loop_now_us(n->loop);
+    p->asked_us = 0;
     p->attempted = true;
     log_info("%s (pid %d) is ready after %.3f s", p->name, (int)p->pid,
              (double)(loop_now_us(n->loop) - p->started_us) / 1e6);
@@ -133,7 +133,7 @@ static void on_channel(void *arg, uint32_t events)
         if (msg.kind == CONTROL_READY)
             became_ready(p);
         if (msg.kind == CONTROL_PONG)
-            p->heard_us = loop_now_us(n->loop);
+            p->asked_us = 0;
         if (msg.kind == CONTROL_STATUS) {
             memcpy(p->status, msg.text, sizeof p->status);
             if (p->state == NODE_CHILD_STARTING && !p->hung)
@@ -364,11 +364,12 @@ void process_check(struct process *p, bool patient)
 
     if (p->state != NODE_CHILD_READY && p->state != NODE_CHILD_STOPPING)
         return;
-    if (patient)
-        p->heard_us = now_us;
-    process_send(p, &ping);
-    if (now_us - p->heard_us > (uint64_t)n->conf.node.watchdog_timeout_ms * 1000u)
+    if (patient || p->asked_us == 0)
+        p->asked_us = now_us;
+    if (now_us - p->asked_us > (uint64_t)n->conf.node.watchdog_timeout_ms * 1000u)
         put_down(p, "does not answer");
+    else
+        process_send(p, &ping);
 }
 
 void process_drain(struct process *p)
@@ -380,7 +381,6 @@ void process_drain(struct process *p)
         set_state(p, NODE_CHILD_STOPPED);
         return;
     }
-    p->heard_us = loop_now_us(p->node->loop);
     set_state(p, NODE_CHILD_STOPPING);
     if (p->role->once)
         process_signal(p, SIGTERM);
