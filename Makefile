@@ -103,9 +103,18 @@ $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/bench-%.o $(LIB)
 	$(if $(V),,@echo "  LD    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# A unit test named FOLDER_subject.c is linked with that process folder's files (without main.c).
+# A unit test named FOLDER_subject.c is linked with that process folder's files (without main.c), and
+# of these with what it uses only: they come as an archive.
+define body_rule
+$(BUILD)/lib$(1).a: $(call objects,$(call body,$(1)))
+	@rm -f $$@
+	$(Q)ar rcs $$@ $$^
+endef
+BODIES := supervisor workers gossipd antientropyd
+$(foreach d,$(BODIES),$(eval $(call body_rule,$(d))))
+
 define unit_rule
-$(BUILD)/tests/$(1): $(BUILD)/obj/tests/unit/$(1).o $(call objects,$(call body,$(firstword $(subst _, ,$(1))))) $(LIB)
+$(BUILD)/tests/$(1): $(BUILD)/obj/tests/unit/$(1).o $(patsubst %,$(BUILD)/lib%.a,$(filter $(firstword $(subst _, ,$(1))),$(BODIES))) $(LIB)
 	@mkdir -p $$(@D)
 	$(if $(V),,@echo "  LD    $$@")
 	$(Q)$(CC) $(LDFLAGS) -o $$@ $$^ -lcmocka $(LIBS)

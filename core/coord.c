@@ -69,6 +69,13 @@ struct coord *coord_init(void *memory, const struct coord_conf *conf, const stru
     return c;
 }
 
+void coord_set_conf(struct coord *c, const struct coord_conf *conf)
+{
+    ASSERT(conf->requests == c->conf.requests);
+    ASSERT(conf->rule_count >= 1 && conf->rules[0].prefix.len == 0);
+    c->conf = *conf;
+}
+
 void coord_set_view(struct coord *c, const struct ring_view *view, const struct ring_index *index)
 {
     CHECK_MAGIC(c, COORD_MAGIC);

@@ -89,6 +89,10 @@ struct coord *coord_init(void *memory, const struct coord_conf *conf, const stru
                          struct buf *scratch_a, struct buf *scratch_b, uint16_t worker,
                          uint64_t seed);
 
+/* New settings (a reload): rules and times hold for requests from now on. `requests` must be what it
+ * was; conf->rules are borrowed as before. */
+void coord_set_conf(struct coord *c, const struct coord_conf *conf);
+
 /* A new ring view: both are borrowed until the next call. Requests in flight go on with the replicas
  * they have. */
 void coord_set_view(struct coord *c, const struct ring_view *view, const struct ring_index *index);

@@ -18,6 +18,7 @@
 #include "core/msg.h"
 #include "core/ring.h"
 #include "ipc/loop.h"
+#include "shm/worker_seg.h"
 
 struct link_set;
 
@@ -42,6 +43,7 @@ struct link_set_conf {
     int listen_fd;               /* peer port, non-blocking, listening; stays the caller's; or -1 */
     const char *runtime_dir;     /* mailboxes and gossip.sock; NULL: neither */
     const int *wake_fd;          /* eventfd of each worker [workers]; NULL without mailboxes */
+    struct worker_seg *seg;      /* own segment, open for writing: mailboxes live on it; borrowed */
 };
 
 /* Plain counts since the start. */

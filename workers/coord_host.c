@@ -1,0 +1,142 @@
+/* What the coordination asks of its host, done with the worker's store and links. Runs in a worker;
+ * adds no rule of its own. */
+#include "workers/coord_host.h"
+
+#include "base/err.h"
+#include "base/log.h"
+#include "core/coord_event.h"
+#include "store/store.h"
+#include "workers/link_set.h"
+#include "workers/worker.h"
+
+static int host_send(void *arg, uint16_t member, uint16_t worker, const struct msg *m)
+{
+    struct worker *w = arg;
+
+    return link_set_send(w->links, member, worker, m);
+}
+
+static bool host_reachable(void *arg, uint16_t member, uint16_t worker)
+{
+    struct worker *w = arg;
+
+    return w->view.members[member].state < MEMBER_FAULTY &&
+           link_set_reachable(w->links, member, worker);
+}
+
+/* A vnode of a partition for which this node is only a fallback is made when first needed. */
+static int open_vnode(struct worker *w, uint32_t partition, bool create)
+{
+    uint64_t id;
+
+    if (store_vnode_id(w->store, partition) != 0)
+        return 0;
+    return store_vnode_open(w->store, partition, create, &id);
+}
+
+static int host_load(void *arg, uint32_t partition, const struct position *pos, struct slice key,
+                     struct slice *object)
+{
+    struct worker *w = arg;
+    int rc = open_vnode(w, partition, false);
+
+    return rc != 0 ? rc : store_get(w->store, partition, pos, key, object);
+}
+
+static int host_store(void *arg, uint32_t partition, const struct position *pos,
+                      struct slice object, bool shrinks, uint64_t *lsn)
+{
+    struct worker *w = arg;
+    int rc = open_vnode(w, partition, true);
+
+    return rc != 0 ? rc : store_put(w->store, partition, pos, object, shrinks, lsn);
+}
+
+static int host_next_dot(void *arg, uint32_t partition, struct dot *out)
+{
+    struct worker *w = arg;
+    int rc = open_vnode(w, partition, true);
+
+    return rc != 0 ? rc : store_next_dot(w->store, partition, out);
+}
+
+static int host_witness_dot(void *arg, uint32_t partition, struct dot seen)
+{
+    struct worker *w = arg;
+
+    if (store_vnode_id(w->store, partition) != seen.vnode)
+        return 0;
+    return store_witness_dot(w->store, partition, seen);
+}
+
+static int host_hint_add(void *arg, uint32_t partition, const struct node_id *target,
+                         const struct position *pos, uint64_t *lsn)
+{
+    struct worker *w = arg;
+
+    return store_hint_add(w->store, partition, target->b, pos, w->engine.wall_ms, lsn);
+}
+
+static void host_reply(void *arg, uint64_t token, const struct coord_reply *reply)
+{
+    struct worker *w = arg;
+
+    clients_reply(w->clients, token, reply);
+}
+
+/* An event of the core and the counter of the same meaning have one name. */
+static const enum counter event_counter[] = {
+#define X(name, counter, text) [COORD_##name] = CTR_##counter,
+#include "core/coord_event.def"
+#undef X
+};
+
+static void host_count(void *arg, int event, uint64_t n)
+{
+    struct worker *w = arg;
+
+    worker_seg_count(&w->seg, event_counter[event], n);
+}
+
+void coord_host_fill(struct worker *w, struct coord_host *out)
+{
+    *out = (struct coord_host){
+        .arg = w,
+        .send = host_send,
+        .reachable = host_reachable,
+        .load = host_load,
+        .store = host_store,
+        .next_dot = host_next_dot,
+        .witness_dot = host_witness_dot,
+        .hint_add = host_hint_add,
+        .reply = host_reply,
+        .count = host_count,
+    };
+}
+
+static bool is_primary(const struct ring_walk *walk, uint16_t member)
+{
+    for (unsigned i = 0; i < walk->primaries; i++)
+        if (walk->member[i] == member)
+            return true;
+    return false;
+}
+
+void coord_host_open_vnodes(struct worker *w)
+{
+    const struct ring_view *v = &w->view;
+
+    if (v->self == RING_NO_OWNER)
+        return;
+    for (uint32_t p = 0; p < w->ring_index.partitions; p++) {
+        uint64_t id;
+
+        if (ring_worker_of(p, v->members[v->self].workers) != w->index ||
+            !is_primary(&w->ring_index.walk[p], v->self))
+            continue;
+        int rc = store_vnode_open(w->store, p, true, &id);
+        if (rc != 0)
+            log_error("vnode %u cannot be opened: %s; it is served by other nodes", p,
+                      err_text(rc));
+    }
+}

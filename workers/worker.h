@@ -1,0 +1,69 @@
+/* The state of one worker process: every part that lives as long as the process. Filled by main.c;
+ * coord_host.c, worker_info.c and worker_turn.c use it. One thread. */
+#ifndef CLOCKWISE_WORKERS_WORKER_H
+#define CLOCKWISE_WORKERS_WORKER_H
+
+#include "base/buf.h"
+#include "conf/conf.h"
+#include "core/coord.h"
+#include "ipc/child.h"
+#include "ipc/loop.h"
+#include "shm/node_seg.h"
+#include "shm/ring_seg.h"
+#include "shm/worker_seg.h"
+#include "store/store.h"
+#include "workers/clients.h"
+#include "workers/engine.h"
+#include "workers/link_set.h"
+
+struct worker {
+    struct child child;
+    struct conf conf;
+    struct loop *loop;
+    uint16_t index;   /* own */
+    uint16_t workers; /* of this node */
+
+    struct worker_seg seg; /* own segment: counters, latencies, vnode table */
+    struct ring_seg ring;  /* gossipd's */
+    struct node_seg node;  /* the supervisor's: pid and start for INFO */
+    struct node_id node_id;
+    struct worker_seg sibling[LIMIT_WORKERS]; /* other workers' segments, for INFO and DBSIZE */
+
+    struct store *store;
+    struct coord *coord;
+    void *coord_memory;
+    struct buf scratch_a, scratch_b;
+    struct quorum_rule rules[CONF_PREFIXES + 1];
+    struct link_set *links;
+    int wake_fd[LIMIT_WORKERS];
+    struct clients *clients;
+    struct engine engine;
+
+    struct ring_view view; /* the newest one; epoch 0: none yet */
+    struct ring_index ring_index;
+
+    struct loop_watch store_watch;
+    struct loop_hook turn_hook;
+    struct loop_timer coord_timer, slow_timer, drain_timer, ring_timer;
+    uint64_t coord_deadline_us;
+    uint64_t started_us;
+    uint64_t turn_started_us;
+    uint64_t drain_deadline_us;
+    bool draining;
+};
+
+/* worker_turn.c: what happens in every turn of the loop and every second. Registers hook, timers and
+ * the store's descriptor; call once everything else is open. */
+int worker_turn_start(struct worker *w);
+/* Take over a new ring view if gossipd has published one. Returns true if so. */
+bool worker_turn_ring(struct worker *w);
+/* Stop accepting, finish what is in flight, then stop the loop. */
+void worker_turn_drain(struct worker *w);
+
+/* worker_info.c: fill what INFO and CONFIG GET want; the engine's callbacks. */
+void worker_info_fill(void *arg, struct worker_info *info);
+bool worker_info_config(void *arg, unsigned i, const char **name, char *value, size_t size);
+/* Copy store, link and client numbers to the counters in shared memory. */
+void worker_info_publish(struct worker *w);
+
+#endif
