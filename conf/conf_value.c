@@ -210,7 +210,7 @@ static int parse_endpoint(const char *text, size_t len, struct conf_endpoint *ou
     if (!address_valid(address) || conf_address_wildcard(address) ||
         strlen(address) >= sizeof out->address)
         return -ERR_INVAL;
-    snprintf(out->address, sizeof out->address, "%s", address);
+    memcpy(out->address, address, strlen(address) + 1);
     out->port = (uint16_t)port;
     return 0;
 }
