@@ -1,0 +1,578 @@
+/* Commands and connections over an engine that is a map: what a client sends, what it gets. */
+#include "fake_engine.h"
+
+#include "ipc/loop.h"
+#include "workers/conn.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct loop *loop;
+static struct fake *fake;
+static int fd;
+
+static int client(void)
+{
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_non_null(clients_adopt(fake->clients, pair[1], CLIENTS_FRONT));
+    return pair[0];
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    loop = loop_new();
+    fake = fake_new(loop);
+    fd = client();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    close(fd);
+    fake_free(fake);
+    loop_free(loop);
+    return 0;
+}
+
+static void turn(void)
+{
+    for (int i = 0; i < 4; i++)
+        loop_turn(loop, 0);
+}
+
+static void put_text(int to, const char *text)
+{
+    assert_int_equal(write(to, text, strlen(text)), strlen(text));
+}
+
+/* What has been replied, up to 64 KiB; "closed" is appended if the connection has ended. */
+static const char *got(int from)
+{
+    static char text[65536];
+    size_t len = 0;
+    ssize_t n = -1;
+
+    turn();
+    while (len < sizeof text - 8 && (n = read(from, text + len, sizeof text - 8 - len)) > 0)
+        len += (size_t)n;
+    text[len] = '\0';
+    if (n == 0)
+        strcat(text, "closed");
+    return text;
+}
+
+#define EXPECT(request, reply)                                                                     \
+    do {                                                                                           \
+        put_text(fd, request "\r\n");                                                              \
+        assert_string_equal(got(fd), reply);                                                       \
+    } while (0)
+
+static void strings_are_written_and_read(void **state)
+{
+    (void)state;
+    EXPECT("GET k", "$-1\r\n");
+    EXPECT("SET k v1", "+OK\r\n");
+    EXPECT("get k", "$2\r\nv1\r\n");
+    EXPECT("SET k v2 GET", "$2\r\nv1\r\n");
+    EXPECT("STRLEN k", ":2\r\n");
+    EXPECT("STRLEN none", ":0\r\n");
+    EXPECT("TYPE k", "+string\r\n");
+    EXPECT("TYPE none", "+none\r\n");
+    EXPECT("MSET a 1 b 2 c 3", "+OK\r\n");
+    EXPECT("MGET a none c", "*3\r\n$1\r\n1\r\n$-1\r\n$1\r\n3\r\n");
+    EXPECT("EXISTS a a none", ":2\r\n");
+    EXPECT("TOUCH a b", ":2\r\n");
+    EXPECT("DEL a none b", ":2\r\n");
+    EXPECT("UNLINK c", ":1\r\n");
+    EXPECT("EXISTS a b c", ":0\r\n");
+    EXPECT("GETDEL k", "$2\r\nv2\r\n");
+    EXPECT("GETDEL k", "$-1\r\n");
+    EXPECT("SET e \"\"", "+OK\r\n");
+    EXPECT("GET e", "$0\r\n\r\n");
+}
+
+static void ranges_are_cut_as_redis_cuts_them(void **state)
+{
+    (void)state;
+    EXPECT("SET k \"Hello World\"", "+OK\r\n");
+    EXPECT("GETRANGE k 0 3", "$4\r\nHell\r\n");
+    EXPECT("GETRANGE k 0 -1", "$11\r\nHello World\r\n");
+    EXPECT("GETRANGE k -4 -1", "$4\r\norld\r\n");
+    EXPECT("GETRANGE k 5 3", "$0\r\n\r\n");
+    EXPECT("GETRANGE k -1 -5", "$0\r\n\r\n");
+    EXPECT("GETRANGE k 5 5000", "$6\r\n World\r\n");
+    EXPECT("GETRANGE k -5000 10000", "$11\r\nHello World\r\n");
+    EXPECT("SUBSTR k 0 0", "$1\r\nH\r\n");
+    EXPECT("GETRANGE none 0 -1", "$0\r\n\r\n");
+    EXPECT("GETRANGE k x 1", "-ERR value is not an integer or out of range\r\n");
+}
+
+static void expiry_commands_answer_as_redis_does(void **state)
+{
+    (void)state;
+    EXPECT("SET k v EX 100", "+OK\r\n");
+    EXPECT("TTL k", ":100\r\n");
+    EXPECT("PTTL k", ":100000\r\n");
+    EXPECT("EXPIRETIME k", ":1700000100\r\n");
+    EXPECT("PEXPIRETIME k", ":1700000100000\r\n");
+    EXPECT("SET k w KEEPTTL", "+OK\r\n");
+    EXPECT("TTL k", ":100\r\n");
+    EXPECT("PERSIST k", ":1\r\n");
+    EXPECT("PERSIST k", ":0\r\n");
+    EXPECT("TTL k", ":-1\r\n");
+    EXPECT("TTL none", ":-2\r\n");
+    EXPECT("EXPIRE k 10 XX", ":0\r\n");
+    EXPECT("EXPIRE k 10 NX", ":1\r\n");
+    EXPECT("EXPIRE k 5 GT", ":0\r\n");
+    EXPECT("EXPIRE k 5 LT", ":1\r\n");
+    EXPECT("PEXPIRE k 2500", ":1\r\n");
+    EXPECT("TTL k", ":3\r\n");
+    EXPECT("EXPIRE none 10", ":0\r\n");
+    EXPECT("GETEX k PERSIST", "$1\r\nw\r\n");
+    EXPECT("TTL k", ":-1\r\n");
+    EXPECT("GETEX k EXAT 1700000050", "$1\r\nw\r\n");
+    EXPECT("TTL k", ":50\r\n");
+    EXPECT("SETEX s 10 v", "+OK\r\n");
+    EXPECT("PSETEX p 1500 v", "+OK\r\n");
+    EXPECT("PTTL p", ":1500\r\n");
+    EXPECT("EXPIRE k -1", ":1\r\n");
+    EXPECT("GET k", "$-1\r\n");
+    fake->engine.wall_ms += 1500;
+    EXPECT("GET p", "$-1\r\n");
+    EXPECT("TTL p", ":-2\r\n");
+    EXPECT("SET k v EX 0", "-ERR invalid expire time in 'set' command\r\n");
+    EXPECT("SET k v EX 9223372036854775807", "-ERR invalid expire time in 'set' command\r\n");
+    EXPECT("SET k v EX x", "-ERR value is not an integer or out of range\r\n");
+    EXPECT("SET k v EX 1 PX 1", "-ERR syntax error\r\n");
+    EXPECT("SETEX k 0 v", "-ERR invalid expire time in 'setex' command\r\n");
+    EXPECT("EXPIRE k 1 NX GT",
+           "-ERR NX and XX, GT or LT options at the same time are not compatible\r\n");
+    EXPECT("EXPIRE k 1 GT LT", "-ERR GT and LT options at the same time are not compatible\r\n");
+    EXPECT("EXPIRE k 1 foo", "-ERR Unsupported option foo\r\n");
+}
+
+static void unknown_and_malformed_commands_get_the_errors_of_redis(void **state)
+{
+    (void)state;
+    EXPECT("incr x", "-ERR unknown command 'incr', with args beginning with: 'x' \r\n");
+    EXPECT("foo", "-ERR unknown command 'foo', with args beginning with: \r\n");
+    EXPECT("get", "-ERR wrong number of arguments for 'get' command\r\n");
+    EXPECT("GeT a b", "-ERR wrong number of arguments for 'get' command\r\n");
+    EXPECT("mset a 1 b", "-ERR wrong number of arguments for 'mset' command\r\n");
+    EXPECT("client", "-ERR wrong number of arguments for 'client' command\r\n");
+    EXPECT("client foo", "-ERR unknown subcommand 'foo'. Try CLIENT HELP.\r\n");
+    EXPECT("client id x", "-ERR wrong number of arguments for 'client|id' command\r\n");
+    EXPECT("select 1", "-ERR DB index is out of range\r\n");
+    EXPECT("select x", "-ERR value is not an integer or out of range\r\n");
+    EXPECT("set k v nx", "-ERR SET with NX or XX is not supported: replicas that cannot reach "
+                         "each other could both obey it\r\n");
+    EXPECT("hello 4", "-NOPROTO unsupported protocol version\r\n");
+    EXPECT("*-10", "");
+    EXPECT("*3000000000", "-ERR Protocol error: invalid multibulk length\r\nclosed");
+}
+
+static void a_protocol_error_is_answered_after_earlier_commands(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    put_text(fd, "GET k\r\nPING\r\nGET \"\r\nPING\r\n");
+    assert_string_equal(got(fd), "");
+    fake_deliver(fake, 0);
+    assert_string_equal(
+        got(fd), "$-1\r\n+PONG\r\n-ERR Protocol error: unbalanced quotes in request\r\nclosed");
+}
+
+static void replies_leave_in_the_order_of_the_commands(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    put_text(fd, "SET a 1\r\nGET a\r\nPING\r\nMGET a b\r\nECHO x\r\nGET b\r\n");
+    assert_string_equal(got(fd), "");
+    assert_int_equal(fake->queued, 5);
+    while (fake->queued > 1)
+        fake_deliver(fake, fake->queued - 1);
+    assert_string_equal(got(fd), "");
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd),
+                        "+OK\r\n$1\r\n1\r\n+PONG\r\n*2\r\n$1\r\n1\r\n$-1\r\n$1\r\nx\r\n$-1\r\n");
+}
+
+static void answers_after_the_connection_has_gone_are_dropped(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    int other = client();
+    put_text(other, "GET a\r\nPING\r\nMGET a b c\r\nGET b\r\n");
+    turn();
+    assert_int_equal(fake->queued, 5);
+    close(other);
+    turn();
+    put_text(fd, "CLIENT ID\r\n");
+    got(fd);
+    while (fake->queued > 0)
+        fake_deliver(fake, fake->queued / 2);
+    turn();
+    assert_int_equal(fake->clients->pending.taken_requests, 0);
+    assert_int_equal(fake->clients->pending.taken_slots, 0);
+}
+
+static void a_full_pipeline_stops_reading_and_goes_on_later(void **state)
+{
+    (void)state;
+    static char text[3000 * 7 + 1];
+
+    fake->defer = true;
+    for (int i = 0; i < 3000; i++)
+        strcpy(text + i * 7, "GET a\r\n");
+    put_text(fd, text);
+    turn();
+    assert_int_equal(fake->queued, LIMIT_PIPELINE);
+    size_t replies = 0;
+    while (fake->queued > 0) {
+        fake_deliver(fake, 0);
+        replies += strlen(got(fd)) / 5;
+    }
+    assert_int_equal(replies, 3000);
+    assert_int_equal(fake->gets, 3000);
+    assert_int_equal(fake->clients->stats.paused, 0);
+}
+
+static void a_busy_engine_stops_the_connection_until_it_has_room(void **state)
+{
+    (void)state;
+    fake->room = 2;
+    put_text(fd, "SET a 1\r\nSET b 2\r\nSET c 3\r\nGET c\r\n");
+    assert_string_equal(got(fd), "+OK\r\n+OK\r\n");
+    assert_int_equal(fake->clients->stats.paused, 1);
+    put_text(fd, "PING\r\n");
+    assert_string_equal(got(fd), "");
+    fake->room = UINT32_MAX;
+    usleep(3000);
+    assert_string_equal(got(fd), "+OK\r\n$1\r\n3\r\n+PONG\r\n");
+    assert_int_equal(fake->clients->stats.paused, 0);
+}
+
+static void a_command_of_many_keys_survives_a_busy_engine(void **state)
+{
+    (void)state;
+    EXPECT("MSET a 1 b 2 c 3", "+OK\r\n");
+    for (uint32_t room = 0; room < 4; room++) {
+        fake->room = room;
+        put_text(fd, "MGET \"a\" b c\r\n");
+        assert_string_equal(got(fd), room < 3 ? "" : "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n");
+        if (room == 3)
+            break;
+        fake->room = UINT32_MAX;
+        usleep(3000);
+        assert_string_equal(got(fd), "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n");
+    }
+}
+
+static void more_keys_than_the_pipeline_holds_are_served(void **state)
+{
+    static char text[1 << 17];
+    size_t len = (size_t)sprintf(text, "*5001\r\n$3\r\nDEL\r\n");
+
+    (void)state;
+    for (int i = 0; i < 5000; i++)
+        len += (size_t)sprintf(text + len, "$5\r\nk%04d\r\n", i);
+    fake->defer = true;
+    put_text(fd, text);
+    turn();
+    assert_int_equal(fake->queued, LIMIT_PIPELINE);
+    while (fake->queued > 0) {
+        fake_deliver(fake, fake->queued - 1);
+        if (fake->queued == 0)
+            turn();
+    }
+    assert_string_equal(got(fd), ":0\r\n");
+    assert_int_equal(fake->puts, 5000);
+}
+
+static void store_pressure_stops_reading(void **state)
+{
+    (void)state;
+    fake->pressure = true;
+    turn();
+    put_text(fd, "PING\r\n");
+    assert_string_equal(got(fd), "");
+    fake->pressure = false;
+    usleep(3000);
+    assert_string_equal(got(fd), "+PONG\r\n");
+}
+
+static void a_client_that_does_not_read_is_stopped_and_then_dropped(void **state)
+{
+    static char value[100001];
+    char request[64];
+
+    (void)state;
+    memset(value, 'x', 100000);
+    sprintf(request, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n");
+    int other = client();
+    put_text(other, request);
+    for (size_t at = 0; at < 100000;) {
+        ssize_t n = write(other, value + at, 100000 - at);
+        at += n > 0 ? (size_t)n : 0;
+        turn();
+    }
+    put_text(other, "\r\n");
+    assert_string_equal(got(other), "+OK\r\n");
+    fake->engine.conf.output_limit = 4u << 20;
+    for (int i = 0; i < 200; i++)
+        put_text(other, "GET k\r\n");
+    turn();
+    assert_int_equal(fake->clients->stats.paused, 1);
+    assert_true(fake->gets < 50);
+    assert_true(fake->clients->stats.buffer_bytes < 8u << 20);
+    size_t received = 0;
+    for (int i = 0; i < 100000 && fake->gets < 200; i++) {
+        char sink[65536];
+        ssize_t n = read(other, sink, sizeof sink);
+        received += n > 0 ? (size_t)n : 0;
+        loop_turn(loop, 0);
+    }
+    assert_int_equal(fake->gets, 200);
+    fake->engine.conf.output_limit = 1000;
+    put_text(other, "PING\r\n");
+    turn();
+    close(other);
+    turn();
+    assert_true(received > 0);
+}
+
+static void errors_of_the_engine_have_words(void **state)
+{
+    (void)state;
+    fake->status = -ERR_NOQUORUM;
+    EXPECT("GET k", "-NOQUORUM need R=2 got 1\r\n");
+    EXPECT("MGET k l", "-NOQUORUM need R=2 got 1\r\n");
+    EXPECT("SET k v", "-NOQUORUM need W=0 got 0, the write may still take effect\r\n");
+    fake->status = -ERR_UNKNOWN;
+    EXPECT("SET k v", "-UNKNOWN outcome unknown: the write may have taken effect\r\n");
+    EXPECT("MSET k v l v", "-UNKNOWN outcome unknown: the write may have taken effect\r\n");
+    fake->status = -ERR_TIMEOUT;
+    EXPECT("GET k", "-TIMEOUT not enough replicas answered in time\r\n");
+    EXPECT("EXISTS k l", "-TIMEOUT not enough replicas answered in time\r\n");
+}
+
+static void resp3_is_spoken_after_hello(void **state)
+{
+    (void)state;
+    put_text(fd, "HELLO 3 SETNAME me\r\n");
+    assert_memory_equal(got(fd), "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n", 27);
+    EXPECT("GET none", "_\r\n");
+    EXPECT("CLIENT GETNAME", "$2\r\nme\r\n");
+    EXPECT("CONFIG GET port", "%1\r\n$4\r\nport\r\n$4\r\n7379\r\n");
+    EXPECT("RESET", "+RESET\r\n");
+    EXPECT("GET none", "$-1\r\n");
+    EXPECT("CONFIG GET p?rt x", "*2\r\n$4\r\nport\r\n$4\r\n7379\r\n");
+}
+
+static void replies_can_be_switched_off(void **state)
+{
+    (void)state;
+    EXPECT("CLIENT REPLY SKIP\r\nPING\r\nPING", "+PONG\r\n");
+    EXPECT("CLIENT REPLY SKIP\r\nSET a 1\r\nGET a", "$1\r\n1\r\n");
+    EXPECT("CLIENT REPLY OFF\r\nPING\r\nGET a\r\nMGET a b\r\nfoo\r\nCLIENT REPLY ON", "+OK\r\n");
+    fake->defer = true;
+    EXPECT("CLIENT REPLY SKIP\r\nGET a\r\nPING", "");
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "+PONG\r\n");
+}
+
+static void a_password_keeps_strangers_out(void **state)
+{
+    (void)state;
+    fake->engine.conf.requirepass = "secret";
+    int other = client();
+    const char *steps[][2] = {
+        {"GET k\r\n", "-NOAUTH Authentication required.\r\n"},
+        {"AUTH wrong\r\n", "-WRONGPASS invalid username-password pair or user is disabled.\r\n"},
+        {"AUTH secre\r\n", "-WRONGPASS invalid username-password pair or user is disabled.\r\n"},
+        {"AUTH secretx\r\n", "-WRONGPASS invalid username-password pair or user is disabled.\r\n"},
+        {"AUTH me secret\r\n",
+         "-WRONGPASS invalid username-password pair or user is disabled.\r\n"},
+        {"AUTH default secret\r\n", "+OK\r\n"},
+        {"GET k\r\n", "$-1\r\n"},
+        {"RESET\r\n", "+RESET\r\n"},
+        {"GET k\r\n", "-NOAUTH Authentication required.\r\n"},
+        {"*11\r\n", "-ERR Protocol error: unauthenticated multibulk length\r\nclosed"}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        put_text(other, steps[i][0]);
+        assert_string_equal(got(other), steps[i][1]);
+    }
+    close(other);
+    other = client();
+    put_text(other, "*1\r\n$16385\r\n");
+    assert_string_equal(got(other), "-ERR Protocol error: unauthenticated bulk length\r\nclosed");
+    close(other);
+    assert_int_equal(fake->clients->stats.auth_failures, 4);
+}
+
+static void clients_over_the_limit_are_refused(void **state)
+{
+    int pair[2];
+
+    (void)state;
+    fake->engine.conf.max_clients = 1;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_null(clients_adopt(fake->clients, pair[1], CLIENTS_FRONT));
+    assert_string_equal(got(pair[0]), "-ERR max number of clients reached\r\nclosed");
+    close(pair[0]);
+}
+
+static void clients_are_listed_and_killed(void **state)
+{
+    char text[128];
+
+    (void)state;
+    int other = client();
+    put_text(other, "CLIENT SETNAME other\r\n");
+    assert_string_equal(got(other), "+OK\r\n");
+    put_text(fd, "CLIENT LIST\r\n");
+    assert_non_null(strstr(got(fd), "name=other"));
+    EXPECT("CLIENT KILL ID 77777", ":0\r\n");
+    EXPECT("CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
+    EXPECT("CLIENT KILL ID 0", "-ERR client-id should be greater than 0\r\n");
+    put_text(other, "CLIENT ID\r\n");
+    unsigned long id = strtoul(got(other) + 1, NULL, 10);
+    snprintf(text, sizeof text, "CLIENT KILL ID %lu\r\n", id);
+    put_text(fd, text);
+    assert_string_equal(got(fd), ":1\r\n");
+    assert_string_equal(got(other), "closed");
+    close(other);
+    EXPECT("CLIENT KILL TYPE normal SKIPME no", ":1\r\nclosed");
+}
+
+static void idle_clients_are_closed_and_hold_no_memory(void **state)
+{
+    (void)state;
+    EXPECT("PING", "+PONG\r\n");
+    fake->engine.now_us += 3000000;
+    usleep(1010000);
+    turn();
+    assert_int_equal(fake->clients->stats.buffer_bytes, 0);
+    fake->engine.conf.timeout_s = 5;
+    fake->engine.now_us += 3000000;
+    usleep(1010000);
+    assert_string_equal(got(fd), "closed");
+}
+
+static void half_closed_clients_still_get_their_replies(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    put_text(fd, "GET a\r\nPING\r\n");
+    shutdown(fd, SHUT_WR);
+    assert_string_equal(got(fd), "");
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "$-1\r\n+PONG\r\nclosed");
+}
+
+static void quit_ends_the_connection_after_its_replies(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    put_text(fd, "GET a\r\nQUIT\r\nPING\r\n");
+    assert_string_equal(got(fd), "");
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "$-1\r\n+OK\r\nclosed");
+}
+
+static void a_value_that_is_too_big_is_refused_and_the_connection_lives(void **state)
+{
+    static char chunk[65536];
+    size_t left = LIMIT_VALUE + 1;
+
+    (void)state;
+    put_text(fd, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8388609\r\n");
+    while (left > 0) {
+        ssize_t n = write(fd, chunk, left < sizeof chunk ? left : sizeof chunk);
+        left -= n > 0 ? (size_t)n : 0;
+        loop_turn(loop, 0);
+        assert_true(fake->clients->stats.buffer_bytes < 1u << 20);
+    }
+    put_text(fd, "\r\nPING\r\n");
+    assert_string_equal(got(fd),
+                        "-ERR string exceeds maximum allowed size (8388608 bytes)\r\n+PONG\r\n");
+}
+
+static void a_drain_ends_everything(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    put_text(fd, "GET a\r\n");
+    turn();
+    clients_drain(fake->clients);
+    turn();
+    assert_false(clients_drained(fake->clients));
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "$-1\r\nclosed");
+    assert_true(clients_drained(fake->clients));
+}
+
+static void commands_describe_themselves(void **state)
+{
+    (void)state;
+    EXPECT("COMMAND INFO get none",
+           "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n"
+           "*3\r\n+@read\r\n+@string\r\n+@fast\r\n*0\r\n*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RO\r\n"
+           "+access\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n"
+           "*2\r\n$5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n"
+           "$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0"
+           "\r\n*0\r\n*-1\r\n");
+    EXPECT("COMMAND GETKEYS mset a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    EXPECT("COMMAND GETKEYS ping", "-ERR The command has no key arguments\r\n");
+    EXPECT("COMMAND LIST FILTERBY PATTERN pset*", "*1\r\n$6\r\npsetex\r\n");
+    EXPECT("COMMAND FOO", "-ERR unknown subcommand 'FOO'. Try COMMAND HELP.\r\n");
+    put_text(fd, "COMMAND\r\n");
+    assert_memory_equal(got(fd), "*", 1);
+    put_text(fd, "COMMAND DOCS\r\n");
+    assert_memory_equal(got(fd), "*", 1);
+    put_text(fd, "INFO\r\n");
+    assert_non_null(strstr(got(fd), "redis_version:7.2.0"));
+    EXPECT("INFO nosuch", "$0\r\n\r\n");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(strings_are_written_and_read),
+        T(ranges_are_cut_as_redis_cuts_them),
+        T(expiry_commands_answer_as_redis_does),
+        T(unknown_and_malformed_commands_get_the_errors_of_redis),
+        T(a_protocol_error_is_answered_after_earlier_commands),
+        T(replies_leave_in_the_order_of_the_commands),
+        T(answers_after_the_connection_has_gone_are_dropped),
+        T(a_full_pipeline_stops_reading_and_goes_on_later),
+        T(a_busy_engine_stops_the_connection_until_it_has_room),
+        T(a_command_of_many_keys_survives_a_busy_engine),
+        T(more_keys_than_the_pipeline_holds_are_served),
+        T(store_pressure_stops_reading),
+        T(a_client_that_does_not_read_is_stopped_and_then_dropped),
+        T(errors_of_the_engine_have_words),
+        T(resp3_is_spoken_after_hello),
+        T(replies_can_be_switched_off),
+        T(a_password_keeps_strangers_out),
+        T(clients_over_the_limit_are_refused),
+        T(clients_are_listed_and_killed),
+        T(idle_clients_are_closed_and_hold_no_memory),
+        T(half_closed_clients_still_get_their_replies),
+        T(quit_ends_the_connection_after_its_replies),
+        T(a_value_that_is_too_big_is_refused_and_the_connection_lives),
+        T(a_drain_ends_everything),
+        T(commands_describe_themselves),
+    };
+    return cmocka_run_group_tests_name("a client of a worker gets what Redis would give", tests,
+                                       NULL, NULL);
+}
