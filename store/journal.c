@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "store/file.h"
-#include "store/segment.h"
+#include "store/journal_file.h"
 #include "store/store.h"
 
 #include <pthread.h>
@@ -63,9 +63,9 @@ struct journal {
     uint64_t next_lsn;
     size_t promised; /* bytes that journal_check() has promised to the next append */
     bool kicked, stopping;
-    bool marked;                  /* the newest record is a MARK */
-    struct segment current, next; /* next.fd < 0: not prepared */
-    bool preparing;               /* somebody makes the next segment */
+    bool marked;                       /* the newest record is a MARK */
+    struct journal_file current, next; /* next.fd < 0: not prepared */
+    bool preparing;                    /* somebody makes the next segment */
     bool have_reserve, full;
     struct retired_list retained, released;
     struct journal_stats stats;
@@ -247,7 +247,7 @@ static void sync_current(struct journal *j, uint64_t upto)
 static bool find_segment(struct journal *j, uint64_t need)
 {
     uint64_t sequence = j->current.sequence + 1, size = j->conf.segment_bytes;
-    struct segment made = {.fd = -1};
+    struct journal_file made = {.fd = -1};
     bool use_reserve = j->have_reserve && need + JOURNAL_HEADER <= j->reserve_bytes;
     int err;
 
@@ -255,10 +255,10 @@ static bool find_segment(struct journal *j, uint64_t need)
         size = need + JOURNAL_HEADER;
     j->preparing = true;
     pthread_mutex_unlock(&j->lock);
-    err = segment_create(&made, j->dir, j->conf.worker, sequence, size);
+    err = journal_file_create(&made, j->dir, j->conf.worker, sequence, size);
     if (err == -ERR_DISKFULL && use_reserve) {
-        err = segment_recycle(&made, j->dir, j->conf.worker, j->reserve_path, sequence,
-                              j->reserve_bytes);
+        err = journal_file_recycle(&made, j->dir, j->conf.worker, j->reserve_path, sequence,
+                                   j->reserve_bytes);
         if (err == 0)
             log_warn("disk full: journal goes on in its reserve");
     } else {
@@ -280,7 +280,7 @@ static bool find_segment(struct journal *j, uint64_t need)
 /* Go on in the next segment. The lock is not held. False if the journal is to end instead. */
 static bool switch_segment(struct journal *j, uint64_t need)
 {
-    struct segment old;
+    struct journal_file old;
 
     if (j->conf.durability != STORE_NEVER)
         sync_current(j, j->written_lsn);
@@ -295,7 +295,7 @@ static bool switch_segment(struct journal *j, uint64_t need)
 
             if (list_push(&j->retained, empty) != 0)
                 check_panic("no memory for the list of journal segments");
-            segment_close(&j->next);
+            journal_file_close(&j->next);
             j->current.sequence++;
         }
         if (find_segment(j, need))
@@ -312,7 +312,7 @@ static bool switch_segment(struct journal *j, uint64_t need)
     j->current = j->next;
     j->next.fd = -1;
     pthread_mutex_unlock(&j->lock);
-    segment_close(&old);
+    journal_file_close(&old);
     j->conf.need_prepare(j->conf.arg);
     return true;
 }
@@ -371,7 +371,7 @@ static bool write_batch(struct journal *j)
         }
         err = 0;
         if (j->current.offset == JOURNAL_HEADER)
-            err = segment_stamp(&j->current, j->conf.worker, j->written_lsn + 1);
+            err = journal_file_stamp(&j->current, j->conf.worker, j->written_lsn + 1);
         if (err == 0)
             err = file_write_at(j->current.fd, j->writing.data + done, run, j->current.offset);
         if (err != 0)
@@ -471,7 +471,7 @@ static void remove_released(struct journal *j)
         struct retired old = list_take(&j->released, 0);
 
         pthread_mutex_unlock(&j->lock);
-        segment_path(path, j->dir, old.sequence);
+        journal_file_path(path, j->dir, old.sequence);
         unlink(path);
         file_sync_dir(j->dir);
         pthread_mutex_lock(&j->lock);
@@ -481,7 +481,7 @@ static void remove_released(struct journal *j)
 
 int journal_prepare(struct journal *j)
 {
-    struct segment made = {.fd = -1};
+    struct journal_file made = {.fd = -1};
     struct retired old = {0};
     bool recycle = false, reserve, next;
     uint64_t sequence;
@@ -501,10 +501,11 @@ int journal_prepare(struct journal *j)
     pthread_mutex_unlock(&j->lock);
 
     if (recycle) {
-        segment_path(path, j->dir, old.sequence);
-        err = segment_recycle(&made, j->dir, j->conf.worker, path, sequence, j->conf.segment_bytes);
+        journal_file_path(path, j->dir, old.sequence);
+        err = journal_file_recycle(&made, j->dir, j->conf.worker, path, sequence,
+                                   j->conf.segment_bytes);
     } else if (next) {
-        err = segment_create(&made, j->dir, j->conf.worker, sequence, j->conf.segment_bytes);
+        err = journal_file_create(&made, j->dir, j->conf.worker, sequence, j->conf.segment_bytes);
     }
     if (err != 0 && err != -ERR_DISKFULL)
         check_panic("cannot make a journal segment: %s", err_text(err));
@@ -526,7 +527,7 @@ int journal_prepare(struct journal *j)
     pthread_mutex_unlock(&j->lock);
     remove_released(j);
     if (reserve && err == 0) {
-        err = segment_reserve(j->dir, j->reserve_path, j->reserve_bytes);
+        err = journal_file_reserve(j->dir, j->reserve_path, j->reserve_bytes);
         pthread_mutex_lock(&j->lock);
         j->have_reserve = err == 0;
         pthread_mutex_unlock(&j->lock);
@@ -615,10 +616,10 @@ int journal_open(struct journal **out, const struct journal_conf *conf)
     if (err == 0)
         err = batch_room(&j->writing, 1);
     if (err == 0)
-        err = segment_create(&j->current, j->dir, conf->worker, conf->next_sequence,
-                             conf->segment_bytes);
+        err = journal_file_create(&j->current, j->dir, conf->worker, conf->next_sequence,
+                                  conf->segment_bytes);
     if (err == 0 && pthread_create(&j->thread, NULL, journal_main, j) != 0) {
-        segment_close(&j->current);
+        journal_file_close(&j->current);
         err = -ERR_NOMEM;
     }
     if (err != 0) {
@@ -640,8 +641,8 @@ void journal_close(struct journal *j)
     pthread_mutex_unlock(&j->lock);
     pthread_cond_signal(&j->wake);
     pthread_join(j->thread, NULL);
-    segment_close(&j->current);
-    segment_close(&j->next);
+    journal_file_close(&j->current);
+    journal_file_close(&j->next);
     pthread_mutex_destroy(&j->lock);
     pthread_cond_destroy(&j->wake);
     free(j->active.data);

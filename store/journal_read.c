@@ -5,7 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "store/file.h"
-#include "store/segment.h"
+#include "store/journal_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -61,7 +61,7 @@ static int load_segment(struct walker *w)
         w->data = data;
         w->capacity = segment->bytes;
     }
-    segment_path(path, w->dir, segment->sequence);
+    journal_file_path(path, w->dir, segment->sequence);
     err = file_load(path, w->data, segment->bytes, &got);
     if (err != 0)
         return err;
@@ -140,7 +140,7 @@ static int wipe_record(const struct walker *w)
     char path[FILE_PATH];
     int fd, err;
 
-    segment_path(path, w->dir, w->segments[w->index].sequence);
+    journal_file_path(path, w->dir, w->segments[w->index].sequence);
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return err_from_errno(errno);
@@ -218,7 +218,7 @@ static void count_bad_headers(const char *dir, struct journal_replay *r)
         char path[FILE_PATH];
         size_t got = 0;
 
-        segment_path(path, dir, r->segments[i].sequence);
+        journal_file_path(path, dir, r->segments[i].sequence);
         file_load(path, header, sizeof header, &got);
         if (!good_header(header, got)) {
             log_error("journal %s: segment %" PRIu64 " has a damaged header", dir,

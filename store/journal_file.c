@@ -1,5 +1,5 @@
 /* Segment files of the journal. See segment.h. */
-#include "store/segment.h"
+#include "store/journal_file.h"
 
 #include "base/err.h"
 #include "base/rand.h"
@@ -13,7 +13,7 @@
 
 static const uint8_t zeros[64 << 10];
 
-void segment_path(char *out, const char *dir, uint64_t sequence)
+void journal_file_path(char *out, const char *dir, uint64_t sequence)
 {
     file_path(out, "%s/%012" PRIu64 ".wal", dir, sequence);
 }
@@ -42,7 +42,7 @@ static int make_blocks(const char *path, uint64_t size, int *out)
     return 0;
 }
 
-int segment_stamp(const struct segment *s, uint32_t worker, uint64_t first_lsn)
+int journal_file_stamp(const struct journal_file *s, uint32_t worker, uint64_t first_lsn)
 {
     struct journal_header h = {
         .magic = JOURNAL_MAGIC,
@@ -59,13 +59,13 @@ int segment_stamp(const struct segment *s, uint32_t worker, uint64_t first_lsn)
 }
 
 /* Header first, then the name: a file whose header and name disagree is nobody's segment. */
-static int begin_segment(struct segment *s, const char *dir, uint32_t worker, const char *from)
+static int begin_segment(struct journal_file *s, const char *dir, uint32_t worker, const char *from)
 {
     char path[FILE_PATH];
     int err;
 
-    segment_path(path, dir, s->sequence);
-    err = segment_stamp(s, worker, 0);
+    journal_file_path(path, dir, s->sequence);
+    err = journal_file_stamp(s, worker, 0);
     if (err == 0)
         err = file_sync(s->fd);
     if (err == 0 && rename(from, path) != 0)
@@ -75,9 +75,9 @@ static int begin_segment(struct segment *s, const char *dir, uint32_t worker, co
     return err;
 }
 
-static void describe(struct segment *s, int fd, uint64_t sequence, uint64_t size)
+static void describe(struct journal_file *s, int fd, uint64_t sequence, uint64_t size)
 {
-    *s = (struct segment){
+    *s = (struct journal_file){
         .fd = fd,
         .sequence = sequence,
         .nonce = rand_id(),
@@ -86,8 +86,8 @@ static void describe(struct segment *s, int fd, uint64_t sequence, uint64_t size
     };
 }
 
-int segment_create(struct segment *out, const char *dir, uint32_t worker, uint64_t sequence,
-                   uint64_t size)
+int journal_file_create(struct journal_file *out, const char *dir, uint32_t worker,
+                        uint64_t sequence, uint64_t size)
 {
     char temporary[FILE_PATH];
     int fd, err;
@@ -99,14 +99,14 @@ int segment_create(struct segment *out, const char *dir, uint32_t worker, uint64
     describe(out, fd, sequence, size);
     err = begin_segment(out, dir, worker, temporary);
     if (err != 0) {
-        segment_close(out);
+        journal_file_close(out);
         unlink(temporary);
     }
     return err;
 }
 
-int segment_recycle(struct segment *out, const char *dir, uint32_t worker, const char *old_path,
-                    uint64_t sequence, uint64_t size)
+int journal_file_recycle(struct journal_file *out, const char *dir, uint32_t worker,
+                         const char *old_path, uint64_t sequence, uint64_t size)
 {
     int fd = open(old_path, O_RDWR | O_CLOEXEC);
     int err;
@@ -116,11 +116,11 @@ int segment_recycle(struct segment *out, const char *dir, uint32_t worker, const
     describe(out, fd, sequence, size);
     err = begin_segment(out, dir, worker, old_path);
     if (err != 0)
-        segment_close(out);
+        journal_file_close(out);
     return err;
 }
 
-int segment_reserve(const char *dir, const char *path, uint64_t size)
+int journal_file_reserve(const char *dir, const char *path, uint64_t size)
 {
     int fd, err = make_blocks(path, size, &fd);
 
@@ -130,7 +130,7 @@ int segment_reserve(const char *dir, const char *path, uint64_t size)
     return file_sync_dir(dir);
 }
 
-void segment_close(struct segment *s)
+void journal_file_close(struct journal_file *s)
 {
     if (s->fd >= 0)
         close(s->fd);
