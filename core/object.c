@@ -176,8 +176,6 @@ static int join_write(const struct object *old, const struct object_write *w, st
 
 static int check_write(const struct object *old, const struct object_write *w, uint32_t kept)
 {
-    if (w->seen != NULL && causal_highest(w->seen, w->dot.vnode) >= w->dot.n)
-        return -ERR_BADCTX;
     if (causal_covers(&old->causal, w->dot))
         return -ERR_STALE;
     if (kept == old->sibling_count && kept >= w->sibling_limit)
@@ -224,6 +222,8 @@ int object_put(const struct object *old, const struct object_write *w, struct bu
     ASSERT(!w->tombstone || w->value.len == 0);
     if (w->value.len > LIMIT_VALUE)
         return -ERR_LIMIT;
+    if (w->seen != NULL && causal_highest(w->seen, w->dot.vnode) >= w->dot.n)
+        return -ERR_BADCTX;
     if (w->request_id != 0) {
         const struct request_id *known = find_id(old, w->request_id);
 

@@ -90,12 +90,11 @@ uint64_t object_next_expiry(const struct object *o);
 
 /* One write at a vnode. */
 struct object_write {
-    struct dot dot; /* fresh, from the vnode that coordinates */
-    const struct causal
-        *seen;           /* the writer's context; NULL: everything in the object (plain SET) */
-    uint64_t time;       /* hybrid logical clock */
-    uint64_t expiry_ms;  /* 0: never */
-    uint64_t request_id; /* 0: none */
+    struct dot dot;            /* fresh, from the vnode that coordinates */
+    const struct causal *seen; /* the writer's context; NULL: all that is in old (plain SET) */
+    uint64_t time;             /* hybrid logical clock */
+    uint64_t expiry_ms;        /* 0: never */
+    uint64_t request_id;       /* 0: none */
     bool tombstone;
     struct slice value;     /* empty for a tombstone; may not lie in the buffer written to */
     uint32_t sibling_limit; /* LIMIT_SIBLINGS */
@@ -132,8 +131,9 @@ int object_put(const struct object *old, const struct object_write *w, struct bu
 
 /* Merge two replicas' objects of one key: a sibling stays if both have it, or if the other's context
  * does not cover its dot. Appends the encoded result. Siblings that carry the same remembered
- * request id collapse into the newest by (time, dot). If the two hold different contents for one dot,
- * a tombstone (an expired value that one side has dropped) wins.
+ * request id collapse into the newest by (time, dot); that the older one has been superseded does not
+ * supersede the newer. If the two hold different contents for one dot, a tombstone (an expired value
+ * that one side has dropped) wins.
  *
  * Commutative and idempotent always; associative, to the byte, as long as no bound is reached.
  * At the bounds a pair of replicas still agrees, but the order may show:

@@ -208,6 +208,39 @@ static void a_full_cloud_forgets_the_oldest_of_the_busiest_vnode(void **state)
     assert_true(causal_covers(&a, (struct dot){7, 1}));
 }
 
+/* Two replicas that have exchanged everything must not find anything more to exchange. */
+static void forgetting_settles_after_one_exchange(void **state)
+{
+    struct rand r;
+
+    (void)state;
+    rand_seed(&r, 5);
+    for (int round = 0; round < 500; round++) {
+        struct causal c[2], ab, ba, again;
+
+        for (int i = 0; i < 2; i++) {
+            uint64_t vnodes = 1 + rand_below(&r, 6);
+
+            causal_clear(&c[i]);
+            if (rand_chance(&r, 500000))
+                assert_int_equal(causal_raise(&c[i], 1, 1 + rand_below(&r, 400)), 0);
+            for (uint64_t n = rand_below(&r, 300); n > 0; n--)
+                causal_see(&c[i], (struct dot){1 + rand_below(&r, vnodes) * rand_below(&r, 2),
+                                               1 + rand_below(&r, 400)});
+        }
+        causal_copy(&ab, &c[0]);
+        causal_copy(&ba, &c[1]);
+        assert_int_equal(causal_join(&ab, &c[1]), causal_join(&ba, &c[0]));
+        assert_true(same_bytes(&ab, &ba));
+        assert_true(causal_valid(&ab));
+        for (int i = 0; i < 2; i++) {
+            causal_copy(&again, &ab);
+            assert_true(causal_join(&again, &c[i]) >= 0);
+            assert_true(same_bytes(&again, &ab));
+        }
+    }
+}
+
 static const struct slice key = {(const uint8_t *)"key", 3};
 
 static void texts_survive_the_round_trip(void **state)
@@ -379,6 +412,7 @@ int main(void)
         cmocka_unit_test(folding_takes_in_dots_and_nothing_beyond),
         cmocka_unit_test(bounds_leave_the_context_as_it_was),
         cmocka_unit_test(a_full_cloud_forgets_the_oldest_of_the_busiest_vnode),
+        cmocka_unit_test(forgetting_settles_after_one_exchange),
         cmocka_unit_test(texts_survive_the_round_trip),
         cmocka_unit_test(the_largest_context_has_a_text),
         cmocka_unit_test(the_empty_text_is_the_empty_context),
