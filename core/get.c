@@ -160,6 +160,10 @@ static void answer(struct get *g, bool ok, const struct tally *t, struct get_act
     a->got = ok || !primaries ? t->got : t->got_primaries;
     g->answered = true;
     g->hedge_us = UINT64_MAX;
+    /* Repairs are on their way; from here on nobody waits for them. */
+    for (uint8_t i = 0; i < g->setup.count; i++)
+        if (g->state[i] == GET_TARGET_REPAIRING)
+            g->state[i] = GET_TARGET_HAVE;
 }
 
 /* Is any answer still expected? */
