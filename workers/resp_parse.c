@@ -151,14 +151,37 @@ static enum resp_status header(struct resp_parser *p, const uint8_t *data, size_
     return RESP_COMMAND;
 }
 
+/* The same for the line that nearly all are: whole, well-formed and short. false: look closer. */
+static inline bool short_header(struct resp_parser *p, const uint8_t *data, size_t len, char type,
+                                int64_t *out)
+{
+    const uint8_t *line = data + p->position;
+
+    if (len - p->position < 10 || line[0] != (uint8_t)type)
+        return false;
+    uint32_t n = (uint32_t)line[1] - '0', digit;
+    if (n > 9 || (n == 0 && line[2] != '\r'))
+        return false;
+    size_t i = 2;
+    for (; i < 8 && (digit = (uint32_t)line[i] - '0') <= 9; i++)
+        n = n * 10 + digit;
+    if (line[i] != '\r')
+        return false;
+    p->position += i + 2;
+    *out = n;
+    return true;
+}
+
 static enum resp_status bulk_header(struct resp_parser *p, const uint8_t *data, size_t len,
                                     const struct resp_limits *limits)
 {
     int64_t n = 0;
-    enum resp_status status = header(p, data, len, '$', &n);
 
-    if (status != RESP_COMMAND)
-        return status;
+    if (!short_header(p, data, len, '$', &n)) {
+        enum resp_status status = header(p, data, len, '$', &n);
+        if (status != RESP_COMMAND)
+            return status;
+    }
     if (n < 0 || n > REDIS_MAX_BULK)
         return fail(p, "invalid bulk length");
     if (limits->unauthenticated && n > UNAUTHENTICATED_BULK)
@@ -202,9 +225,11 @@ static enum resp_status multibulk(struct resp_parser *p, const uint8_t *data, si
     if (p->expected == 0) {
         int64_t n = 0;
 
-        status = header(p, data, len, '*', &n);
-        if (status != RESP_COMMAND)
-            return status;
+        if (!short_header(p, data, len, '*', &n)) {
+            status = header(p, data, len, '*', &n);
+            if (status != RESP_COMMAND)
+                return status;
+        }
         if (n > limits->max_args)
             return fail(p, "invalid multibulk length");
         if (limits->unauthenticated && n > UNAUTHENTICATED_ARGS)
