@@ -95,10 +95,6 @@ $(BUILD)/clockwise-%: $(BUILD)/obj/tools/%.o $(call objects,$(wildcard tools/lib
 	$(if $(V),,@echo "  LD    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(BUILD)/sim: $(call objects,$(call folder,tests/sim)) $(LIB)
-	$(if $(V),,@echo "  LD    $@")
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
-
 $(BUILD)/bench-%: $(BUILD)/obj/tests/bench/bench-%.o $(LIB)
 	$(if $(V),,@echo "  LD    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)

@@ -1,0 +1,346 @@
+/* The store of the simulator: keeps the promises of store/store.h, and no more than those. What is
+ * written is visible at once and durable after a group commit; a crash keeps a random prefix of what
+ * was not durable. Dots are reserved durably in blocks. A vnode that has forgotten something takes
+ * a new id. */
+#include "tests/sim/sim.h"
+
+#include "base/check.h"
+#include "base/err.h"
+
+#include <stdlib.h>
+
+static struct blob *blob_make(struct slice bytes)
+{
+    struct blob *b = malloc(sizeof *b + bytes.len);
+
+    ASSERT(b != NULL);
+    b->refs = 1;
+    b->len = (uint32_t)bytes.len;
+    if (bytes.len > 0)
+        memcpy(b->bytes, bytes.data, bytes.len);
+    return b;
+}
+
+static void blob_drop(struct blob *b)
+{
+    if (b != NULL && --b->refs == 0)
+        free(b);
+}
+
+static void blob_set(struct blob **to, struct blob *from)
+{
+    if (from != NULL)
+        from->refs++;
+    blob_drop(*to);
+    *to = from;
+}
+
+static struct disk *disk_of(struct worker *w)
+{
+    return &w->sim->node[w->node].disk;
+}
+
+static bool owns(struct worker *w, unsigned key)
+{
+    return worker_of_key(w->sim, w->node, key) == w->index;
+}
+
+/* The vnode has forgotten something: what it will issue must not be mistaken for what it has. */
+static void new_identity(struct sim *s, struct vnode *v)
+{
+    do
+        v->id = rand_next(&s->rand);
+    while (v->id == 0);
+    v->next = 1;
+    v->reserved = s->block;
+    v->reserving = false;
+}
+
+/* Whoever uses what was lent by an earlier load uses poison. */
+static void poison(struct worker *w)
+{
+    if (w->lent == NULL)
+        return;
+    memset(w->lent->bytes, 0xdd, w->lent->len);
+    free(w->lent);
+    w->lent = NULL;
+}
+
+int disk_load(struct worker *w, unsigned key, struct slice *object)
+{
+    struct image *live = &disk_of(w)->live;
+
+    ASSERT(owns(w, key));
+    poison(w);
+    if (live->object[key] == NULL)
+        return -ERR_NOTFOUND;
+    if (live->damaged[key] != SOUND) {
+        if (COORD_BUG(CORRUPT_IS_MISSING)) {
+            blob_set(&live->object[key], NULL);
+            return -ERR_NOTFOUND;
+        }
+        if (live->damaged[key] == DAMAGED)
+            new_identity(w->sim, &disk_of(w)->vnode[w->sim->key[key].partition]);
+        live->damaged[key] = DAMAGE_TOLD;
+        return -ERR_CORRUPT;
+    }
+    w->lent = blob_make(slice_of(live->object[key]->bytes, live->object[key]->len));
+    *object = slice_of(w->lent->bytes, w->lent->len);
+    return 0;
+}
+
+static uint64_t append(struct worker *w, struct op op)
+{
+    struct journal *j = &w->journal;
+
+    if (j->count == j->capacity) {
+        j->capacity = j->capacity ? 2 * j->capacity : 64;
+        j->ops = realloc(j->ops, j->capacity * sizeof j->ops[0]);
+        ASSERT(j->ops != NULL);
+    }
+    j->ops[j->count++] = op;
+    return j->first_lsn + j->count - 1;
+}
+
+static void apply(struct image *image, const struct op *op)
+{
+    if (op->kind == OP_PUT) {
+        blob_set(&image->object[op->key], op->object);
+        image->damaged[op->key] = SOUND;
+    } else {
+        image->hint[op->target][op->key] = op->kind == OP_HINT_ADD;
+    }
+}
+
+int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *lsn)
+{
+    struct disk *d = disk_of(w);
+    struct blob *b = blob_make(object);
+    struct op op = {.kind = OP_PUT, .key = (uint16_t)key, .object = b};
+    struct blob *old = d->live.object[key];
+
+    ASSERT(owns(w, key));
+    poison(w);
+    oracle_stored(w->sim, w->node, key,
+                  old != NULL && d->live.damaged[key] == SOUND ? slice_of(old->bytes, old->len)
+                                                               : slice_of(NULL, 0),
+                  slice_of(b->bytes, b->len));
+    if (d->vnode[w->sim->key[key].partition].id == 0)
+        new_identity(w->sim, &d->vnode[w->sim->key[key].partition]);
+    apply(&d->live, &op);
+    *lsn = append(w, op);
+    return 0;
+}
+
+int disk_hint(struct worker *w, enum op_kind kind, unsigned key, unsigned target, uint64_t *lsn)
+{
+    struct op op = {.kind = (uint8_t)kind, .key = (uint16_t)key, .target = (uint8_t)target};
+
+    ASSERT(owns(w, key) && target != w->node);
+    apply(&disk_of(w)->live, &op);
+    *lsn = append(w, op);
+    return 0;
+}
+
+static void reserved(struct sim *s, const struct event *e)
+{
+    struct worker *w = e->p;
+    struct vnode *v = &s->node[w->node].disk.vnode[e->a];
+
+    if (node_defer(s, w->node, e))
+        return;
+    if (!w->up || w->incarnation != e->b || !v->reserving)
+        return;
+    v->reserving = false;
+    v->reserved += s->block;
+    sim_trace(s, "reserved", w->node, e->a, v->reserved);
+    worker_turn(w);
+}
+
+int disk_next_dot(struct worker *w, unsigned partition, struct dot *out)
+{
+    struct sim *s = w->sim;
+    struct vnode *v = &disk_of(w)->vnode[partition];
+
+    if (v->id == 0)
+        new_identity(s, v);
+    if (v->next + s->block / 2 > v->reserved && !v->reserving) {
+        v->reserving = true;
+        sim_after(s, sim_range(s, 50, s->sync_us), reserved, w, partition, w->incarnation);
+    }
+    if (v->next > v->reserved)
+        return -ERR_BUSY;
+    *out = (struct dot){v->id, v->next++};
+    oracle_dot_issued(s, *out);
+    return 0;
+}
+
+int disk_witness(struct worker *w, unsigned partition, struct dot seen)
+{
+    struct vnode *v = &disk_of(w)->vnode[partition];
+
+    if (v->id == 0 || seen.vnode != v->id || seen.n < v->next)
+        return 0;
+    new_identity(w->sim, v);
+    sim_trace(w->sim, "new vnode id", w->node, partition, v->id);
+    return 1;
+}
+
+static void make_durable(struct worker *w, uint32_t count)
+{
+    struct journal *j = &w->journal;
+
+    for (uint32_t i = 0; i < count; i++) {
+        apply(&disk_of(w)->durable, &j->ops[i]);
+        blob_drop(j->ops[i].object);
+    }
+    memmove(j->ops, j->ops + count, (j->count - count) * sizeof j->ops[0]);
+    j->count -= count;
+    j->first_lsn += count;
+}
+
+static void synced(struct sim *s, const struct event *e)
+{
+    struct worker *w = e->p;
+
+    if (node_defer(s, w->node, e))
+        return;
+    if (!w->up || w->incarnation != e->b)
+        return;
+    uint64_t lsn = w->journal.syncing;
+
+    make_durable(w, (uint32_t)(lsn + 1 - w->journal.first_lsn));
+    w->journal.syncing = 0;
+    if (w->durable < lsn)
+        w->durable = lsn;
+    sim_trace(s, "durable", w->node * 10u + w->index, lsn, 0);
+    coord_durable(w->coord, w->durable, s->now);
+    worker_turn(w);
+}
+
+static void early(struct sim *s, const struct event *e)
+{
+    struct worker *w = e->p;
+
+    if (node_defer(s, w->node, e) || !w->up || w->incarnation != e->b || w->durable >= e->a)
+        return;
+    w->durable = e->a;
+    coord_durable(w->coord, w->durable, s->now);
+    worker_turn(w);
+}
+
+void disk_kick(struct worker *w)
+{
+    struct journal *j = &w->journal;
+    struct sim *s = w->sim;
+    uint64_t slow = s->node[w->node].slow_us;
+
+    if (COORD_BUG(SYNC_LIES) && j->count > 0 && w->durable < j->first_lsn + j->count - 1)
+        sim_after(s, 1, early, w, j->first_lsn + j->count - 1, w->incarnation);
+    if (j->syncing != 0 || j->count == 0)
+        return;
+    j->syncing = j->first_lsn + j->count - 1;
+    sim_after(s, sim_range(s, 50, s->sync_us) + (slow > 0 ? sim_range(s, 0, slow) : 0), synced, w,
+              0, w->incarnation);
+}
+
+void disk_crashed(struct worker *w)
+{
+    struct disk *d = disk_of(w);
+    struct journal *j = &w->journal;
+
+    make_durable(w, (uint32_t)sim_range(w->sim, 0, j->count));
+    for (uint32_t i = 0; i < j->count; i++)
+        blob_drop(j->ops[i].object);
+    j->first_lsn += j->count;
+    j->count = 0;
+    j->syncing = 0;
+    poison(w);
+    for (unsigned k = 0; k < w->sim->keys; k++) {
+        if (!owns(w, k))
+            continue;
+        blob_set(&d->live.object[k], d->durable.object[k]);
+        d->live.damaged[k] = d->durable.damaged[k];
+        for (unsigned n = 0; n < SIM_NODES; n++)
+            d->live.hint[n][k] = d->durable.hint[n][k];
+    }
+}
+
+void disk_started(struct worker *w)
+{
+    struct sim *s = w->sim;
+
+    for (unsigned p = 0; p < 1u << s->q_bits; p++) {
+        struct vnode *v = &disk_of(w)->vnode[p];
+
+        if (v->id == 0 || ring_worker_of(p, (uint16_t)s->workers) != w->index)
+            continue;
+        if (COORD_BUG(DOT_REUSED))
+            v->reserved -= s->block;
+        v->next = v->reserved + 1;
+        v->reserved += s->block;
+        v->reserving = false;
+    }
+}
+
+static void image_copy(struct image *to, const struct image *from)
+{
+    for (unsigned k = 0; k < SIM_KEYS; k++) {
+        blob_set(&to->object[k], from->object[k]);
+        to->damaged[k] = from->damaged[k];
+    }
+    memcpy(to->hint, from->hint, sizeof to->hint);
+}
+
+void disk_wipe(struct sim *s, unsigned node)
+{
+    struct disk *d = &s->node[node].disk;
+    static const struct image empty;
+
+    ASSERT(!s->node[node].up);
+    image_copy(&d->live, &empty);
+    image_copy(&d->durable, &empty);
+    memset(d->vnode, 0, sizeof d->vnode);
+}
+
+void disk_backup(struct sim *s, unsigned node)
+{
+    struct disk *d = &s->node[node].disk;
+
+    d->has_backup = true;
+    image_copy(&d->backup, &d->durable);
+    memcpy(d->backup_vnode, d->vnode, sizeof d->vnode);
+}
+
+void disk_restore(struct sim *s, unsigned node)
+{
+    struct disk *d = &s->node[node].disk;
+
+    ASSERT(!s->node[node].up);
+    if (!d->has_backup)
+        return;
+    image_copy(&d->live, &d->backup);
+    image_copy(&d->durable, &d->backup);
+    memcpy(d->vnode, d->backup_vnode, sizeof d->vnode);
+    for (unsigned p = 0; p < SIM_PARTITIONS; p++)
+        if (d->vnode[p].id != 0 && !COORD_BUG(BACKUP_KEEPS_ID))
+            new_identity(s, &d->vnode[p]); /* the files are not the ones that it knew */
+}
+
+void disk_damage(struct sim *s, unsigned node, unsigned key)
+{
+    struct disk *d = &s->node[node].disk;
+
+    if (d->durable.object[key] != NULL && d->durable.object[key] == d->live.object[key])
+        d->durable.damaged[key] = d->live.damaged[key] = DAMAGED;
+}
+
+unsigned disk_hints(const struct sim *s, unsigned node)
+{
+    unsigned count = 0;
+
+    for (unsigned n = 0; n < s->nodes; n++)
+        for (unsigned k = 0; k < s->keys; k++)
+            count += n != node && s->node[node].disk.live.hint[n][k];
+    return count;
+}

@@ -1,0 +1,423 @@
+/* What causality permits. The oracle knows each write by its value (or, for deletes, by its request
+ * id) and each dot by the write it was issued for. What a dot supersedes is an explicit set: for a
+ * write with a context the dots that its client had really seen, for one without the dots that the
+ * coordinator held. It is compared with what objects and contexts claim. */
+#include "tests/sim/sim.h"
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+
+uint32_t oracle_write(struct sim *s, const struct write *w)
+{
+    if (s->write_count == s->write_capacity) {
+        s->write_capacity = s->write_capacity ? 2 * s->write_capacity : 512;
+        s->write = realloc(s->write, s->write_capacity * sizeof s->write[0]);
+        ASSERT(s->write != NULL);
+    }
+    s->write[s->write_count] = *w;
+    return s->write_count++;
+}
+
+struct slice oracle_value(struct sim *s, uint32_t write)
+{
+    static uint8_t value[16384];
+    uint32_t length = s->write[write].length;
+
+    ASSERT(length >= 16 && length <= sizeof value);
+    memset(value, 'a' + (int)(write % 26), length);
+    int used = snprintf((char *)value, length, "w%u:", write);
+
+    value[used] = '.';
+    return slice_of(value, length);
+}
+
+/* --- dots --- */
+
+static uint32_t find_dot(const struct sim *s, struct dot d)
+{
+    uint32_t at = (uint32_t)hash64(&d, sizeof d) & (s->dots_capacity - 1);
+
+    while (s->dots[at].dot.vnode != 0 && !dot_equal(s->dots[at].dot, d))
+        at = (at + 1) & (s->dots_capacity - 1);
+    return at;
+}
+
+static void grow_dots(struct sim *s)
+{
+    uint32_t old_capacity = s->dots_capacity;
+    struct issued *old = s->dots;
+
+    s->dots_capacity = old_capacity ? 2 * old_capacity : 4096;
+    s->dots = calloc(s->dots_capacity, sizeof s->dots[0]);
+    ASSERT(s->dots != NULL);
+    for (uint32_t i = 0; i < old_capacity; i++)
+        if (old[i].dot.vnode != 0)
+            s->dots[find_dot(s, old[i].dot)] = old[i];
+    free(old);
+}
+
+void oracle_dot_issued(struct sim *s, struct dot d)
+{
+    if (2 * s->dots_count >= s->dots_capacity)
+        grow_dots(s);
+    uint32_t at = find_dot(s, d);
+
+    if (s->dots[at].dot.vnode != 0)
+        sim_fail(s, "dot (%llx, %llu) was issued twice", (unsigned long long)d.vnode,
+                 (unsigned long long)d.n);
+    s->dots[at] = (struct issued){d, -1, -1};
+    s->dots_count++;
+    sim_trace(s, "dot", d.vnode, d.n, 0);
+}
+
+/* --- objects --- */
+
+static uint32_t write_of_sibling(struct sim *s, unsigned key, const struct object *o,
+                                 const struct sibling *x)
+{
+    uint64_t write = UINT64_MAX;
+
+    if ((x->flags & SIBLING_TOMBSTONE) != 0) {
+        for (uint32_t i = 0; i < o->id_count; i++)
+            if (dot_equal(o->ids[i].dot, x->dot))
+                write = o->ids[i].id - 1;
+    } else if (x->value.len >= 16 && x->value.data[0] == 'w') {
+        write = strtoull((const char *)x->value.data + 1, NULL, 10);
+    }
+    if (write >= s->write_count || s->write[write].key != key ||
+        (s->write[write].kind == WRITE_DELETE) != ((x->flags & SIBLING_TOMBSTONE) != 0))
+        sim_fail(s, "a sibling of %s that nobody has written", s->key[key].name);
+    return (uint32_t)write;
+}
+
+static void close_over(const struct key *key, const struct bits *siblings, struct bits *seen)
+{
+    bits_join(seen, siblings);
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (bits_has(siblings, e))
+            bits_join(seen, &key->event[e].past);
+}
+
+/* The siblings of an object as events; those just issued become events here, with what they
+ * supersede taken from `before`, the coordinator's siblings. */
+static void siblings_of(struct sim *s, unsigned k, const struct object *o,
+                        const struct bits *before, struct bits *out)
+{
+    struct key *key = &s->key[k];
+    struct sibling x;
+
+    memset(out, 0, sizeof *out);
+    for (size_t cursor = 0; object_next(o, &cursor, &x);) {
+        struct issued *issued = &s->dots[find_dot(s, x.dot)];
+
+        if (issued->dot.vnode == 0)
+            sim_fail(s, "%s has a sibling with a dot that was never issued", key->name);
+        if (issued->event < 0) {
+            if (before == NULL)
+                sim_fail(s, "%s was answered with a write that was never stored", key->name);
+            if (key->event_count == SIM_EVENTS)
+                sim_fail(s, "the simulator has too few events for %s", key->name);
+            struct write_event *e = &key->event[key->event_count];
+            uint32_t write = write_of_sibling(s, k, o, &x);
+
+            *e = (struct write_event){.dot = x.dot, .write = write};
+            e->past = s->write[write].has_context ? s->write[write].seen : *before;
+            bits_join(&key->past, &e->past);
+            bits_add(&s->write[write].events, key->event_count);
+            issued->key = (int32_t)k;
+            issued->event = (int32_t)key->event_count++;
+        }
+        if (issued->key != (int32_t)k)
+            sim_fail(s, "a dot of one key shows up in %s", key->name);
+        const struct write_event *e = &key->event[issued->event];
+
+        if (write_of_sibling(s, k, o, &x) != e->write && (x.flags & SIBLING_TOMBSTONE) == 0)
+            sim_fail(s, "%s has another write's value at a dot", key->name);
+        if ((x.flags & SIBLING_TOMBSTONE) == 0 && !slice_equal(x.value, oracle_value(s, e->write)))
+            sim_fail(s, "%s has a damaged value", key->name);
+        bits_add(out, (unsigned)issued->event);
+    }
+}
+
+static unsigned events_of(const struct write *w)
+{
+    unsigned count = 0;
+
+    for (int i = 0; i < SIM_WORDS; i++)
+        count += (unsigned)__builtin_popcountll(w->events.w[i]);
+    return count;
+}
+
+/* What must hold for every object, anywhere, at any time. */
+static void check_object(struct sim *s, unsigned k, const struct object *o,
+                         const struct bits *siblings)
+{
+    const struct key *key = &s->key[k];
+    struct bits past = {{0}};
+
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (bits_has(siblings, e))
+            bits_join(&past, &key->event[e].past);
+    for (unsigned e = 0; e < key->event_count; e++) {
+        const struct write *w = &s->write[key->event[e].write];
+        bool covered = causal_covers(&o->causal, key->event[e].dot);
+
+        if (bits_has(siblings, e)) {
+            if (!covered)
+                sim_fail(s, "%s: a sibling that its own context does not cover", key->name);
+            if (bits_has(&past, e) && o->causal.cloud_count < LIMIT_CLOUD)
+                sim_fail(s, "%s: write %u is a sibling of a write that has superseded it",
+                         key->name, key->event[e].write);
+        } else if (covered && w->acked && !bits_has(&key->past, e) && events_of(w) == 1) {
+            sim_fail(s,
+                     "%s: an object claims to have seen write %u, which nothing supersedes, and "
+                     "does not have it",
+                     key->name, key->event[e].write);
+        }
+    }
+}
+
+static void open_checked(struct sim *s, unsigned k, struct slice bytes, struct object *o)
+{
+    int rc = object_open(o, bytes);
+
+    if (rc != 0)
+        sim_fail(s, "%s: an object that cannot be opened: %s", s->key[k].name, err_name(rc));
+    if (!slice_equal(o->key, s->key[k].slice))
+        sim_fail(s, "an object of another key than %s", s->key[k].name);
+}
+
+void oracle_seen(struct sim *s, unsigned k, struct slice bytes, struct bits *seen,
+                 struct bits *siblings)
+{
+    static struct object o;
+
+    memset(seen, 0, sizeof *seen);
+    memset(siblings, 0, sizeof *siblings);
+    if (bytes.len == 0)
+        return;
+    open_checked(s, k, bytes, &o);
+    siblings_of(s, k, &o, NULL, siblings);
+    check_object(s, k, &o, siblings);
+    close_over(&s->key[k], siblings, seen);
+}
+
+void oracle_stored(struct sim *s, unsigned node, unsigned k, struct slice before,
+                   struct slice bytes)
+{
+    static struct object o;
+    struct bits old = {{0}}, old_siblings, siblings;
+
+    if (before.len > 0)
+        oracle_seen(s, k, before, &old, &old_siblings);
+    open_checked(s, k, bytes, &o);
+    siblings_of(s, k, &o, &old, &siblings);
+    check_object(s, k, &o, &siblings);
+    sim_trace(s, "store", node, k, hash64(bytes.data, bytes.len));
+}
+
+/* --- replies --- */
+
+/* Nodes with a write on disk, or with something that has superseded it. Nodes that may lose their disk
+ * count anyway. */
+static unsigned count_durable(struct sim *s, const struct write *w, unsigned from, unsigned to)
+{
+    static struct object o;
+    const struct key *key = &s->key[w->key];
+    const struct ring_walk *walk = &s->node[0].index.walk[key->partition];
+    unsigned count = 0;
+
+    for (unsigned i = from; i < to; i++) {
+        const struct disk *d = &s->node[walk->member[i]].disk;
+        const struct blob *b = d->durable.object[w->key];
+        bool has = (s->amnesiacs >> walk->member[i] & 1) != 0;
+
+        if (b != NULL && object_open(&o, slice_of(b->bytes, b->len)) == 0)
+            for (unsigned e = 0; e < key->event_count; e++)
+                has |= bits_has(&w->events, e) && causal_covers(&o.causal, key->event[e].dot);
+        count += has;
+    }
+    return count;
+}
+
+static void note_acked(struct sim *s, uint32_t write)
+{
+    struct key *key = &s->key[s->write[write].key];
+
+    if (s->write[write].acked)
+        return;
+    s->write[write].acked = true;
+    if (key->acked_count == key->acked_capacity) {
+        key->acked_capacity = key->acked_capacity ? 2 * key->acked_capacity : 64;
+        key->acked = realloc(key->acked, key->acked_capacity * sizeof key->acked[0]);
+        ASSERT(key->acked != NULL);
+    }
+    key->acked[key->acked_count++] = write;
+}
+
+static void check_write_context(struct sim *s, const struct request *r, struct slice text)
+{
+    static struct causal c;
+    const struct write *w = &s->write[r->write];
+    const struct key *key = &s->key[r->key];
+    bool covers_own = false;
+
+    if (causal_from_text(&c, key->slice, text) != 0)
+        sim_fail(s, "%s: the context of a reply cannot be read", key->name);
+    struct bits seen;
+
+    oracle_after_write(s, r, &seen);
+    for (unsigned e = 0; e < key->event_count; e++) {
+        bool covered = causal_covers(&c, key->event[e].dot);
+
+        covers_own |= covered && bits_has(&w->events, e);
+        if (!covered && bits_has(&seen, e) && !bits_has(&w->events, e) &&
+            c.cloud_count < LIMIT_CLOUD / 2)
+            sim_fail(s, "%s: the context after write %u lacks write %u, which the writer had seen",
+                     key->name, r->write, key->event[e].write);
+        if (covered && !bits_has(&seen, e) && !bits_has(&key->past, e) &&
+            events_of(&s->write[key->event[e].write]) == 1 && s->write[key->event[e].write].acked)
+            sim_fail(s,
+                     "%s: the context after write %u covers write %u, which the writer has "
+                     "never seen",
+                     key->name, r->write, key->event[e].write);
+    }
+    if (!covers_own)
+        sim_fail(s, "%s: the context after write %u does not cover it", key->name, r->write);
+}
+
+void oracle_after_write(struct sim *s, const struct request *r, struct bits *seen)
+{
+    const struct write *w = &s->write[r->write];
+    const struct key *key = &s->key[r->key];
+
+    *seen = w->seen;
+    for (unsigned e = 0; e < key->event_count; e++) {
+        if (!bits_has(&w->events, e))
+            continue;
+        bits_add(seen, e);
+        bits_join(seen, &key->event[e].past);
+    }
+}
+
+void oracle_write_replied(struct sim *s, struct request *r, const struct coord_reply *reply)
+{
+    struct write *w = &s->write[r->write];
+    const struct key *key = &s->key[r->key];
+    const struct ring_walk *walk = &s->node[0].index.walk[key->partition];
+    unsigned needed = r->w != 0 ? r->w : s->rule[key->strict].w;
+
+    if (reply->status == -ERR_BADCTX)
+        sim_fail(s, "%s: a context of ours was refused", key->name);
+    if (reply->status != 0)
+        return;
+    if (w->conditional && (reply->flags & PUT_APPLIED) == 0)
+        return;
+    if (events_of(w) == 0)
+        sim_fail(s, "%s: write %u was acknowledged and never stored", key->name, r->write);
+    if (count_durable(s, w, 0, walk->count) < needed)
+        sim_fail(s, "%s: write %u was acknowledged with %u durable copies instead of %u", key->name,
+                 r->write, count_durable(s, w, 0, walk->count), needed);
+    if (key->strict && count_durable(s, w, 0, key->n) < needed)
+        sim_fail(s, "%s: strict write %u was acknowledged with copies at fallbacks", key->name,
+                 r->write);
+    if (count_durable(s, w, 0, key->n) < r->pw)
+        sim_fail(s, "%s: write %u was acknowledged with too few copies at primaries", key->name,
+                 r->write);
+    note_acked(s, r->write);
+    if (reply->context.len > 0)
+        check_write_context(s, r, reply->context);
+    else if (r->want_all)
+        sim_fail(s, "%s: no context although one was wanted", key->name);
+}
+
+static bool overlaps(const struct bits *a, const struct bits *b)
+{
+    for (int i = 0; i < SIM_WORDS; i++)
+        if ((a->w[i] & b->w[i]) != 0)
+            return true;
+    return false;
+}
+
+void oracle_read_replied(struct sim *s, struct request *r, const struct coord_reply *reply)
+{
+    struct key *key = &s->key[r->key];
+    struct bits seen, siblings;
+
+    if (reply->status != 0)
+        return;
+    oracle_seen(s, r->key, reply->object, &seen, &siblings);
+    if (!key->strict || r->r != 0)
+        return;
+    for (uint32_t i = 0; i < r->acked_before; i++)
+        if (!overlaps(&s->write[key->acked[i]].events, &seen))
+            sim_fail(s, "%s: a strict read does not see write %u, acknowledged before it began",
+                     key->name, key->acked[i]);
+}
+
+/* --- the end --- */
+
+static const struct blob *replica(const struct sim *s, unsigned k, unsigned i)
+{
+    return s->node[s->node[0].index.walk[s->key[k].partition].member[i]].disk.durable.object[k];
+}
+
+void oracle_converged(struct sim *s)
+{
+    for (unsigned k = 0; k < s->keys; k++) {
+        static struct object o;
+        uint64_t first = 0;
+
+        for (unsigned i = 0; i < s->key[k].n; i++) {
+            const struct blob *b = replica(s, k, i);
+            uint64_t digest = 0;
+
+            if (b != NULL) {
+                open_checked(s, k, slice_of(b->bytes, b->len), &o);
+                digest = object_digest(&o);
+            }
+            if (i == 0)
+                first = digest;
+            if (digest != first)
+                sim_fail(s, "%s: replicas 0 and %u differ after healing and repair", s->key[k].name,
+                         i);
+        }
+    }
+}
+
+static void check_key(struct sim *s, unsigned k)
+{
+    struct key *key = &s->key[k];
+    const struct blob *b = replica(s, k, 0);
+    struct bits seen, siblings;
+    uint64_t items = 0;
+
+    oracle_seen(s, k, b == NULL ? slice_of(NULL, 0) : slice_of(b->bytes, b->len), &seen, &siblings);
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (bits_has(&siblings, e))
+            items |= s->write[key->event[e].write].items;
+    for (uint32_t i = 0; i < key->acked_count; i++) {
+        const struct write *w = &s->write[key->acked[i]];
+        unsigned alive = 0;
+
+        if (!overlaps(&w->events, &seen))
+            sim_fail(s, "%s: acknowledged write %u is lost", key->name, key->acked[i]);
+        for (unsigned e = 0; e < key->event_count; e++)
+            alive += bits_has(&w->events, e) && bits_has(&siblings, e);
+        if (alive > 1 && w->request_id != 0 && key->id_writes <= LIMIT_IDS)
+            sim_fail(s, "%s: write %u is there twice although its request id is the same",
+                     key->name, key->acked[i]);
+        if (key->cart && (w->items & ~items) != 0)
+            sim_fail(s, "%s: items %llx of write %u are not in the cart", key->name,
+                     (unsigned long long)(w->items & ~items), key->acked[i]);
+    }
+}
+
+void oracle_final(struct sim *s)
+{
+    for (unsigned k = 0; k < s->keys; k++)
+        check_key(s, k);
+}

@@ -1,0 +1,221 @@
+/* One run: a cluster by the seed, chaos, healing, final checks. */
+#include "tests/sim/sim.h"
+
+#include "base/check.h"
+#include "core/claim.h"
+
+#include <stdlib.h>
+
+static void make_members(struct sim *s, struct ring_view *v)
+{
+    v->epoch = 1;
+    v->q_bits = (uint8_t)s->q_bits;
+    v->member_count = (uint16_t)s->nodes;
+    for (unsigned n = 0; n < s->nodes; n++) {
+        struct member *m = &v->members[n];
+
+        for (int i = 0; i < NODE_ID_BYTES; i++)
+            m->id.b[i] = (uint8_t)rand_next(&s->rand);
+        m->id.b[0] = (uint8_t)n;
+        snprintf(m->name, sizeof m->name, "node%u", n);
+        m->workers = (uint16_t)s->workers;
+        m->weight = 100;
+        m->state = MEMBER_ALIVE;
+    }
+}
+
+static void make_ring(struct sim *s, unsigned n)
+{
+    struct ring_view *v = &s->node[0].view;
+
+    make_members(s, v);
+    v->n = (uint8_t)n;
+    ASSERT(claim_found(v) == 0);
+    for (unsigned i = 0; i < s->nodes; i++) {
+        s->node[i].view = *v;
+        s->node[i].view.self = (uint16_t)i;
+        ring_index_build(&s->node[i].view, n, &s->node[i].index);
+    }
+}
+
+static void make_quorums(struct sim *s, unsigned n)
+{
+    struct quorum_rule *loose = &s->rule[0], *strict = &s->rule[1];
+
+    *loose = (struct quorum_rule){.prefix = slice_str(""), .n = (uint8_t)n, .sloppy = true};
+    loose->w = (uint8_t)(sim_percent(s, 60) ? n / 2 + 1 : sim_range(s, 1, n));
+    loose->r = (uint8_t)(sim_percent(s, 60) ? n / 2 + 1 : sim_range(s, 1, n));
+    loose->blocking_repair = sim_percent(s, 20);
+    *strict = (struct quorum_rule){.prefix = slice_str("strict"), .n = (uint8_t)n};
+    strict->w = (uint8_t)sim_range(s, 1, n);
+    strict->r = (uint8_t)sim_range(s, n + 1 - strict->w, n);
+    strict->blocking_repair = sim_percent(s, 20);
+    s->conf = (struct coord_conf){.requests = (uint32_t)sim_range(s, 32, 128),
+                                  .timeout_ms = 1000,
+                                  .replica_ms = (uint32_t)sim_range(s, 20, 200),
+                                  .hedge_min_ms = (uint32_t)sim_range(s, 2, 20),
+                                  .sibling_limit = (uint32_t)sim_range(s, 8, LIMIT_SIBLINGS),
+                                  .rule_count = 2,
+                                  .rules = s->rule};
+}
+
+static void make_keys(struct sim *s, unsigned n)
+{
+    bool strict = sim_percent(s, 60);
+
+    s->keys = (unsigned)sim_range(s, 4, SIM_KEYS);
+    for (unsigned k = 0; k < s->keys; k++) {
+        struct key *key = &s->key[k];
+
+        key->cart = k % 4 == 1;
+        key->strict = strict && k % 4 == 2;
+        key->n = n;
+        snprintf(key->name, sizeof key->name, "%s%u",
+                 key->strict ? "strict"
+                 : key->cart ? "cart"
+                             : "key",
+                 k);
+        key->slice = slice_str(key->name);
+        key->position = position_of(key->slice);
+        key->partition = position_partition(&key->position, s->q_bits);
+    }
+}
+
+/* Nodes that may lose what they have: fewer than the copies that each acknowledged write has, and
+ * none where strict reads are to see every acknowledged write. */
+static void pick_amnesiacs(struct sim *s)
+{
+    unsigned fewest = s->rule[0].w;
+
+    for (unsigned k = 0; k < s->keys; k++)
+        if (s->key[k].strict)
+            fewest = 1;
+    if (!sim_percent(s, 50))
+        return;
+    for (unsigned i = 1; i < fewest; i++)
+        s->amnesiacs |= 1u << rand_below(&s->rand, s->nodes);
+}
+
+static void set_up(struct sim *s)
+{
+    s->nodes = s->options.nodes != 0 ? s->options.nodes
+               : sim_percent(s, 50)  ? 5
+                                     : (unsigned)sim_range(s, 3, SIM_NODES);
+    s->workers = (unsigned)sim_range(s, 1, SIM_WORKERS);
+    s->q_bits = (unsigned)sim_range(s, 3, 4);
+    unsigned n = sim_percent(s, 75) ? 3 : (unsigned)sim_range(s, 1, s->nodes < 5 ? s->nodes : 5);
+
+    s->net.latency_us = sim_range(s, 30, 2000);
+    s->net.jitter_us = sim_range(s, 10, 2000);
+    s->sync_us = sim_range(s, 200, 20000);
+    s->block = (unsigned)sim_range(s, 8, 64);
+    s->think_us = sim_range(s, MS(2), MS(60));
+    s->calm = sim_percent(s, 8);
+    s->handoff_always = sim_percent(s, 70);
+    make_quorums(s, n);
+    make_ring(s, n);
+    make_keys(s, n);
+    pick_amnesiacs(s);
+    for (unsigned i = 0; i < s->nodes; i++) {
+        node_init(s, i);
+        s->node[i].wall_offset_ms = (int64_t)sim_range(s, 0, 2000) - 1000;
+        node_start(s, i);
+    }
+    sim_run_until(s, SEC(1)); /* links come up */
+    s->clients = (unsigned)sim_range(s, 3, SIM_CLIENTS);
+    s->ops_left = s->options.ops != 0 ? s->options.ops : (unsigned)sim_range(s, 300, 2000);
+    for (unsigned i = 0; i < s->clients; i++) {
+        s->client[i].kind = (uint8_t)(i % CLIENT_KINDS);
+        s->client[i].home = (uint16_t)rand_below(&s->rand, s->nodes);
+        client_start(s, i);
+    }
+}
+
+static void check_quiet(struct sim *s)
+{
+    for (unsigned n = 0; n < s->nodes; n++)
+        for (unsigned w = 0; w < s->workers; w++)
+            if (coord_in_flight(s->node[n].worker[w].coord) != 0)
+                sim_fail(s, "node %u worker %u has %u requests in flight although all is quiet", n,
+                         w, coord_in_flight(s->node[n].worker[w].coord));
+    for (uint32_t i = 0; i < s->request_count; i++) {
+        const struct request *r = s->request[i];
+
+        if (r->accepted && !r->replied &&
+            r->incarnation == s->node[r->node].worker[r->worker].incarnation)
+            sim_fail(s, "request %u was never answered", i);
+    }
+}
+
+static void drain_hints(struct sim *s)
+{
+    for (int second = 0;; second++) {
+        unsigned left = 0;
+
+        for (unsigned n = 0; n < s->nodes; n++)
+            left += disk_hints(s, n);
+        if (left == 0)
+            return;
+        if (second == 60)
+            sim_fail(s, "%u hints are not delivered although all nodes are back", left);
+        sim_run_until(s, s->now + SEC(1));
+    }
+}
+
+/* Read every key from all replicas, until it has worked. */
+static void read_all(struct sim *s)
+{
+    for (unsigned k = 0; k < s->keys; k++) {
+        for (int tries = 0;; tries++) {
+            s->checks_failed = 0;
+            client_check_read(s, k);
+            while (s->checks_waiting > 0)
+                sim_run_until(s, s->now + MS(5));
+            if (s->checks_failed == 0)
+                break;
+            if (tries == 5)
+                sim_fail(s, "%s cannot be read from all replicas after healing", s->key[k].name);
+        }
+    }
+    sim_run_until(s, s->now + SEC(2));
+}
+
+uint64_t sim_run(const struct sim_options *options)
+{
+    struct sim *s = calloc(1, sizeof *s);
+
+    ASSERT(s != NULL);
+    s->options = *options;
+    rand_seed(&s->rand, options->seed);
+    s->chaos = true;
+    set_up(s);
+    fault_start(s);
+    while (s->ops_left > 0 && s->now < SEC(25))
+        sim_run_until(s, s->now + MS(100));
+    s->clients_stopped = true;
+    sim_run_until(s, s->now + sim_range(s, 1, SEC(2)));
+    fault_stop(s);
+    sim_run_until(s, s->now + SEC(20));
+    check_quiet(s);
+    drain_hints(s);
+    read_all(s);
+    oracle_converged(s);
+    uint64_t repairs = s->net.repairs;
+
+    read_all(s);
+    if (s->net.repairs != repairs)
+        sim_fail(s, "%llu repairs were sent although replicas were equal",
+                 (unsigned long long)(s->net.repairs - repairs));
+    oracle_converged(s);
+    oracle_final(s);
+    check_quiet(s);
+    sim_trace(s, "end", s->writes_ok, s->reads_ok, s->net.messages);
+    if (options->log)
+        printf("nodes %u workers %u keys %u writes %llu ok %llu failed, reads %llu ok %llu failed, "
+               "%llu refused, %llu messages, %.1f s\n",
+               s->nodes, s->workers, s->keys, (unsigned long long)s->writes_ok,
+               (unsigned long long)s->writes_failed, (unsigned long long)s->reads_ok,
+               (unsigned long long)s->reads_failed, (unsigned long long)s->refused,
+               (unsigned long long)s->net.messages, (double)s->now / 1e6);
+    return s->trace;
+}
