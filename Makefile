@@ -10,6 +10,8 @@ SAN      ?=
 SEEDS    ?= 1-200
 STATES   ?= 2000
 
+# A comma, for where one would separate arguments.
+, := ,
 BUILD    := build$(if $(SAN),/$(subst $(,),-,$(SAN)))
 ifeq ($(origin CC),default)
 CC       := gcc
@@ -21,7 +23,6 @@ CFLAGS   ?= -O2 -g
 CPPFLAGS += -I. -D_GNU_SOURCE -DCLOCKWISE_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 -fno-omit-frame-pointer -pthread $(WARN)
 LDFLAGS  += -pthread
-, := ,
 ifneq ($(SAN),)
 CFLAGS   += -fsanitize=$(SAN) -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SAN)
