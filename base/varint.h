@@ -1,8 +1,8 @@
 /* Little-endian integers and LEB128 numbers in byte strings. Pure, inline: these are on the path of
  * every record.
  *
- * A varint is unsigned LEB128 of minimal length, at most VARINT_MAX bytes: one number has exactly one
- * encoding, so that equal values have equal bytes. */
+ * A varint is unsigned LEB128 of minimal length, at most VARINT_MAX bytes: one number has exactly
+ * one encoding, so that equal values have equal bytes. */
 #ifndef CLOCKWISE_BASE_VARINT_H
 #define CLOCKWISE_BASE_VARINT_H
 
@@ -61,8 +61,8 @@ static inline uint8_t *varint_store(uint8_t *p, uint64_t x)
     return p;
 }
 
-/* Read a number from [p, end); returns one past it, or NULL if it is cut off, longer than it need be
- * or does not fit 64 bits. *x is then undefined. */
+/* Read a number from [p, end); returns one past it, or NULL if it is cut off, longer than it need
+ * be or does not fit 64 bits. *x is then undefined. */
 static inline const uint8_t *varint_load(const uint8_t *p, const uint8_t *end, uint64_t *x)
 {
     uint64_t value = 0;

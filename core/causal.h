@@ -88,11 +88,11 @@ void causal_fold(struct causal *c, uint64_t vnode, uint64_t up_to);
  * cloud dots that this covers. -ERR_LIMIT if the vector is full (c unchanged). */
 int causal_raise(struct causal *c, uint64_t vnode, uint64_t n);
 
-/* a becomes the union of a and b. A union whose cloud would pass LIMIT_CLOUD forgets dots: the lowest
- * n of the vnode with the most single dots first, since the oldest dots have had the most time to
- * reach the replicas that supersede them. Forgetting can make a false sibling, never lose a write.
- * Returns the number of dots forgotten, or -ERR_LIMIT if the vector would overflow (a unchanged). As
- * long as nothing is forgotten, joins in any order give the same bytes. */
+/* a becomes the union of a and b. A union whose cloud would pass LIMIT_CLOUD forgets dots: the
+ * lowest n of the vnode with the most single dots first, since the oldest dots have had the most
+ * time to reach the replicas that supersede them. Forgetting can make a false sibling, never lose
+ * a write. Returns the number of dots forgotten, or -ERR_LIMIT if the vector would overflow (a
+ * unchanged). As long as nothing is forgotten, joins in any order give the same bytes. */
 int causal_join(struct causal *a, const struct causal *b);
 
 /* Text of a context for clients: base64url (RFC 4648 §5, no padding) of

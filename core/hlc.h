@@ -1,9 +1,9 @@
 /* Hybrid logical clock: time stamps that follow the wall clock and never run backwards, not even
  * when it jumps (Kulkarni et al., "Logical Physical Clocks", 2014). Pure: the wall clock is told.
  *
- * A stamp is milliseconds since 1970 << 16 | a logical part that counts events within and beyond the
- * millisecond; it overflows into the milliseconds, which is harmless. Stamps only choose the winner
- * of a plain GET; causality is the business of dots. */
+ * A stamp is milliseconds since 1970 << 16 | a logical part that counts events within and beyond
+ * the millisecond; it overflows into the milliseconds, which is harmless. Stamps only choose the
+ * winner of a plain GET; causality is the business of dots. */
 #ifndef CLOCKWISE_CORE_HLC_H
 #define CLOCKWISE_CORE_HLC_H
 

@@ -5,10 +5,10 @@
 #include "base/check.h"
 #include "base/err.h"
 
-/* Single dots that a writer is given back. All that it had seen is superseded by its new write, so a
- * dot left out can only show a false sibling where the new write has not arrived yet; without a bound
- * a chain of writes beside a sibling that its writer never looks at would carry every dot of the
- * chain along. */
+/* Single dots that a writer is given back. All that it had seen is superseded by its new write, so
+ * a dot left out can only show a false sibling where the new write has not arrived yet; without a
+ * bound a chain of writes beside a sibling that its writer never looks at would carry every dot of
+ * the chain along. */
 enum { REPLY_CLOUD = 8 };
 
 /* Is x the newer of two siblings: newest time, then highest dot? */
@@ -51,8 +51,8 @@ uint64_t object_next_expiry(const struct object *o)
 }
 
 /* Up to which n may a writer that has seen `seen` and d be told that it has seen every dot of the
- * vnode, if the holder of `old` knows all of them up to known? To just below the first that is alive
- * and that the writer does not know. */
+ * vnode, if the holder of `old` knows all of them up to known? To just below the first that is
+ * alive and that the writer does not know. */
 static uint64_t tellable(const struct object *old, const struct causal *seen, struct dot d,
                          uint64_t vnode, uint64_t known)
 {

@@ -63,12 +63,13 @@ struct object {
     size_t causal_at, ids_at, siblings_at; /* offsets of these parts in encoded */
 };
 
-/* Verify and decode. -ERR_CORRUPT if the checksum, any length or any bound is wrong, -ERR_VERSION if
- * the format, type or a flag is unknown (and the checksum right). The view borrows from encoded and
- * has no meaning on error. */
+/* Verify and decode. -ERR_CORRUPT if the checksum, any length or any bound is wrong, -ERR_VERSION
+ * if the format, type or a flag is unknown (and the checksum right). The view borrows from encoded
+ * and has no meaning on error. */
 int object_open(struct object *o, struct slice encoded);
 
-/* A view of "nothing is known of this key": no siblings, empty context, no bytes. Its digest is 0. */
+/* A view of "nothing is known of this key": no siblings, empty context, no bytes. Its digest is
+ * 0. */
 void object_empty(struct object *o, struct slice key);
 
 /* Key of an encoded object without verifying it; -ERR_CORRUPT if even that is out of bounds. */
@@ -110,16 +111,17 @@ size_t object_put_bound(const struct object *old, const struct object_write *w);
  * Appends the encoded result to out, and puts into reply (if not NULL) the context for the writer:
  * what it had seen plus the new dot and nothing else that is alive. The reply is kept small by
  * folding its single dots: where old knows all dots of a vnode up to k, those below that are not
- * alive in old are superseded by something that is, so the writer may be told that it has seen them.
- * Beyond a handful of single dots the oldest are left out: the new write supersedes them everywhere.
+ * alive in old are superseded by something that is, so the writer may be told that it has seen
+ * them. Beyond a handful of single dots the oldest are left out: the new write supersedes them
+ * everywhere.
  *
  *   0                written
  *   1                request_id is remembered by old: nothing is written, out gets old as it is,
  *                    reply covers seen plus the remembered dot
  *   -ERR_SIBLINGS    it would leave more than sibling_limit siblings while covering none of them
  *   -ERR_BADCTX      seen claims a dot of the coordinator that it has not issued yet
- *   -ERR_STALE       old covers the new dot already: this vnode has forgotten what it has issued and
- *                    must take a new id
+ *   -ERR_STALE       old covers the new dot already: this vnode has forgotten what it has issued
+ *                    and must take a new id
  *   -ERR_LIMIT       the result would pass LIMIT_OBJECT or out's limit, the value LIMIT_VALUE, or
  *                    the vector its bound; a writer's context may not fill the vector beyond
  *                    LIMIT_VECTOR - LIMIT_WALK, so that replicas can always merge
@@ -129,11 +131,11 @@ size_t object_put_bound(const struct object *old, const struct object_write *w);
 int object_put(const struct object *old, const struct object_write *w, struct buf *out,
                struct causal *reply);
 
-/* Merge two replicas' objects of one key: a sibling stays if both have it, or if the other's context
- * does not cover its dot. Appends the encoded result. Siblings that carry the same remembered
- * request id collapse into the newest by (time, dot); that the older one has been superseded does not
- * supersede the newer. If the two hold different contents for one dot, a tombstone (an expired value
- * that one side has dropped) wins.
+/* Merge two replicas' objects of one key: a sibling stays if both have it, or if the other's
+ * context does not cover its dot. Appends the encoded result. Siblings that carry the same
+ * remembered request id collapse into the newest by (time, dot); that the older one has been
+ * superseded does not supersede the newer. If the two hold different contents for one dot, a
+ * tombstone (an expired value that one side has dropped) wins.
  *
  * Commutative and idempotent always; associative, to the byte, as long as no bound is reached.
  * At the bounds a pair of replicas still agrees, but the order may show:
@@ -147,8 +149,8 @@ int object_put(const struct object *old, const struct object_write *w, struct bu
 int object_merge(const struct object *a, const struct object *b, struct buf *out);
 
 /* Re-encode with the values of siblings that expired at or before now_ms turned into tombstones.
- * Returns 1 and appends if anything changed, 0 if not, or -ERR_LIMIT or -ERR_NOMEM. The digest stays
- * the same. */
+ * Returns 1 and appends if anything changed, 0 if not, or -ERR_LIMIT or -ERR_NOMEM. The digest
+ * stays the same. */
 int object_drop_expired(const struct object *o, uint64_t now_ms, struct buf *out);
 
 #endif

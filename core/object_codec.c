@@ -1,5 +1,5 @@
-/* The encoded form of an object: written, verified, walked. Runs in workers, antientropyd, tools and
- * the simulator. Nothing else knows the layout in object.h. */
+/* The encoded form of an object: written, verified, walked. Runs in workers, antientropyd, tools
+ * and the simulator. Nothing else knows the layout in object.h. */
 #include "core/object_codec.h"
 
 #include "base/check.h"

@@ -26,12 +26,12 @@ struct object_front {
 /* Upper bound of an encoded object whose encoded siblings together have sibling_bytes. */
 size_t object_bound(const struct object_front *front, size_t sibling_bytes);
 
-/* Room for an object of at most `bound` bytes at the end of out. 0, -ERR_LIMIT (LIMIT_OBJECT or out's
- * limit) or -ERR_NOMEM. */
+/* Room for an object of at most `bound` bytes at the end of out. 0, -ERR_LIMIT (LIMIT_OBJECT or
+ * out's limit) or -ERR_NOMEM. */
 int object_reserve(struct buf *out, size_t bound, uint8_t **base);
 
-/* Write everything before the siblings at `base`, where object_bound() bytes are free; returns where
- * the first sibling goes. */
+/* Write everything before the siblings at `base`, where object_bound() bytes are free; returns
+ * where the first sibling goes. */
 uint8_t *object_encode_front(uint8_t *base, const struct object_front *front);
 
 uint8_t *object_encode_sibling(uint8_t *p, const struct sibling *s);

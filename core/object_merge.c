@@ -195,7 +195,8 @@ static void heap_offer(struct floor *heap, uint32_t *count, struct floor x)
     heap[at] = x;
 }
 
-/* Find the oldest of the LIMIT_SIBLINGS_MERGED newest. Its 24 KiB of stack are why it stands alone. */
+/* Find the oldest of the LIMIT_SIBLINGS_MERGED newest. Its 24 KiB of stack are why it stands
+ * alone. */
 static __attribute__((noinline)) void find_floor(struct merge *m)
 {
     struct floor heap[LIMIT_SIBLINGS_MERGED];

@@ -3,8 +3,8 @@
  * A few clients write one key through three or four replicas, each with the context of what it has
  * read or written before, with none, or as a plain SET; replicas exchange objects at random. The
  * oracle knows for each write which writes its author had truly seen. Two things are allowed to
- * differ on the way and are checked to be harmless: a folded context may cover more, a shortened one
- * less than its owner has seen, but only writes that something has superseded already. */
+ * differ on the way and are checked to be harmless: a folded context may cover more, a shortened
+ * one less than its owner has seen, but only writes that something has superseded already. */
 #include "object_kit.h"
 
 #include "base/err.h"
@@ -132,8 +132,8 @@ static void check_reply(const struct history *h, int at, const struct causal *re
     assert_int_equal(tells & siblings(h, &h->r[at].o), self);
 }
 
-/* The answer to a retry tells of what the writer's context covered and of the first try, and of nothing else
- * that is alive. */
+/* The answer to a retry tells of what the writer's context covered and of the first try, and of
+ * nothing else that is alive. */
 static void check_retry(const struct history *h, int at, const struct causal *reply, uint64_t id,
                         uint64_t seen)
 {
