@@ -125,9 +125,9 @@ static int apply(struct coord *c, struct job *job)
         rc = object_put(old, &job->write, c->scratch_a, &c->reply);
         if (rc != -ERR_STALE || tries == 1)
             return rc;
-        /* The object knows dots that this vnode does not remember to have issued. */
-        struct dot seen = {job->write.dot.vnode,
-                           causal_highest(&old->causal, job->write.dot.vnode)};
+        /* The object knows dots that this vnode does not remember to have issued. It may have issued
+         * the highest of them again just now, so it is shown one that it cannot have. */
+        struct dot seen = {job->write.dot.vnode, UINT64_MAX - 1};
 
         coord_count(c, COORD_NEW_VNODE_ID, 1);
         c->host.witness_dot(c->host.arg, p->partition, seen);
