@@ -134,21 +134,28 @@ static int was_durable(const struct walker *w, const struct journal_record *firs
     return rc;
 }
 
-static int wipe_record(const struct walker *w)
+/* Make the records of one segment unreadable from the one just found on, and step to the next
+ * segment that has any. As walk(). */
+static int wipe_segment(struct walker *w, struct journal_record *record, uint64_t *wiped)
 {
     static const uint8_t zeros[JOURNAL_RECORD];
+    uint32_t index = w->index;
     char path[FILE_PATH];
-    int fd, err;
+    int fd, err, rc;
 
-    journal_file_path(path, w->dir, w->segments[w->index].sequence);
+    journal_file_path(path, w->dir, w->segments[index].sequence);
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return err_from_errno(errno);
-    err = file_write_at(fd, zeros, sizeof zeros, w->found);
+    do {
+        err = file_write_at(fd, zeros, sizeof zeros, w->found);
+        (*wiped)++;
+        rc = err == 0 ? walk(w, record) : err;
+    } while (rc == 1 && w->index == index);
     if (err == 0)
         err = file_sync(fd);
     close(fd);
-    return err;
+    return err == 0 ? rc : err;
 }
 
 /* Cut off `record`, just found by w, and everything after it. */
@@ -156,14 +163,11 @@ static int cut_tail(struct walker *w, struct journal_record *record, struct jour
 {
     int rc;
 
-    do {
-        rc = wipe_record(w);
-        if (rc != 0)
-            return rc;
-        r->torn++;
-        rc = walk(w, record);
-    } while (rc == 1);
-    log_notice("journal %s: cut off a torn tail of %" PRIu64 " records", w->dir, r->torn);
+    do
+        rc = wipe_segment(w, record, &r->torn);
+    while (rc == 1);
+    if (rc == 0)
+        log_notice("journal %s: cut off a torn tail of %" PRIu64 " records", w->dir, r->torn);
     return rc;
 }
 
