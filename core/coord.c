@@ -42,6 +42,15 @@ size_t coord_size(const struct coord_conf *conf)
     return layout_of(conf).total;
 }
 
+static void check_conf(const struct coord_conf *conf)
+{
+    ASSERT(conf->rule_count >= 1 && conf->rules[0].prefix.len == 0);
+    ASSERT(conf->sibling_limit >= 1 && conf->sibling_limit <= LIMIT_SIBLINGS);
+    ASSERT(conf->timeout_ms > 0 && conf->replica_ms > 0 && conf->hedge_min_ms > 0);
+    for (uint32_t i = 0; i < conf->rule_count; i++)
+        ASSERT(conf->rules[i].n >= 1 && conf->rules[i].n <= LIMIT_REPLICAS);
+}
+
 struct coord *coord_init(void *memory, const struct coord_conf *conf, const struct coord_host *host,
                          struct buf *scratch_a, struct buf *scratch_b, uint16_t worker,
                          uint64_t seed)
@@ -51,8 +60,7 @@ struct coord *coord_init(void *memory, const struct coord_conf *conf, const stru
     struct coord *c = memory;
     struct rand rand;
 
-    ASSERT(conf->rule_count >= 1 && conf->rules[0].prefix.len == 0);
-    ASSERT(conf->sibling_limit >= 1 && conf->sibling_limit <= LIMIT_SIBLINGS);
+    check_conf(conf);
     memset(c, 0, sizeof *c);
     c->magic = COORD_MAGIC;
     c->worker = worker;
@@ -71,8 +79,9 @@ struct coord *coord_init(void *memory, const struct coord_conf *conf, const stru
 
 void coord_set_conf(struct coord *c, const struct coord_conf *conf)
 {
+    CHECK_MAGIC(c, COORD_MAGIC);
     ASSERT(conf->requests == c->conf.requests);
-    ASSERT(conf->rule_count >= 1 && conf->rules[0].prefix.len == 0);
+    check_conf(conf);
     c->conf = *conf;
 }
 
@@ -167,7 +176,21 @@ uint64_t coord_deadline(const struct coord *c, uint32_t timeout_ms)
     return c->now_us + 1000ull * (timeout_ms != 0 ? timeout_ms : c->conf.timeout_ms);
 }
 
+uint64_t coord_linger(const struct coord *c)
+{
+    uint64_t replica_us = 1000ull * c->conf.replica_ms;
+
+    /* A hint costs more than a slot, as long as there are slots. */
+    return c->table.used < c->table.count / 2 ? 20 * replica_us : 2 * replica_us;
+}
+
 /* ---- Sending and answering. */
+
+void coord_blame(struct coord *c, const struct request *r, uint8_t target)
+{
+    if (c->host.silent != NULL)
+        c->host.silent(c->host.arg, r->member[target], r->worker[target]);
+}
 
 int coord_send(struct coord *c, uint16_t member, uint16_t worker, const struct msg *m)
 {

@@ -77,6 +77,10 @@ struct coord_host {
     void (*reply)(void *arg, uint64_t token, const struct coord_reply *reply);
     /* Count one of enum coord_event (see coord_event.def); optional, may be NULL. */
     void (*count)(void *arg, int event, uint64_t n);
+    /* A replica has not answered for replica_ms; optional, may be NULL. The host may want to see
+     * whether its link is still alive, and call it unreachable if not, so that no other request has
+     * to wait for it. */
+    void (*silent)(void *arg, uint16_t member, uint16_t worker);
 };
 
 /* Bytes of memory that coord_init() needs. */

@@ -52,6 +52,7 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
                               .sloppy = place->rule->sloppy,
                               .blocking = place->rule->blocking_repair,
                               .replica_us = 1000ull * c->conf.replica_ms,
+                              .linger_us = coord_linger(c),
                               .deadline_us = deadline_us};
     struct slice object = slice_of(NULL, 0);
     struct request *r;
@@ -199,6 +200,9 @@ void coord_get_event(struct coord *c, struct request *r, struct get_event event)
                 break;
             case GET_DO_REPAIR:
                 rc = repair(c, r, a);
+                break;
+            case GET_DO_BLAME:
+                coord_blame(c, r, a->target);
                 break;
             case GET_DO_REPLY:
                 tell(c, r, a);

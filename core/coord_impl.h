@@ -229,6 +229,12 @@ int coord_send(struct coord *c, uint16_t member, uint16_t worker, const struct m
 /* Drop what the request holds and give its slot back. */
 void coord_release(struct coord *c, struct request *r);
 
+/* How long a request may outlive its answer, to hear from those who are late. */
+uint64_t coord_linger(const struct coord *c);
+
+/* A replica has been silent for too long. */
+void coord_blame(struct coord *c, const struct request *r, uint8_t target);
+
 uint64_t coord_deadline(const struct coord *c, uint32_t timeout_ms);
 
 static inline void coord_count(struct coord *c, int event, uint64_t n)

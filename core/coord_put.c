@@ -210,6 +210,7 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
                               .pw = wanted(put->pw, p->rule->pw, p->n),
                               .sloppy = p->rule->sloppy,
                               .replica_us = 1000ull * c->conf.replica_ms,
+                              .linger_us = coord_linger(c),
                               .deadline_us = coord_deadline(c, put->timeout_ms)};
 
     setup.w = setup.w > 0 ? setup.w : 1;
@@ -393,6 +394,9 @@ void coord_put_event(struct coord *c, struct request *r, struct put_event event)
                 break;
             case PUT_DO_HINT:
                 keep_hint(c, r, a->primary);
+                break;
+            case PUT_DO_BLAME:
+                coord_blame(c, r, a->target);
                 break;
             case PUT_DO_REPLY:
                 tell(c, r, a);

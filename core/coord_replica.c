@@ -54,6 +54,13 @@ static int merge_with_own(struct coord *c, uint32_t partition, const struct posi
         out->object = own;
         return 0;
     }
+    if (COORD_BUG(MERGE_FORGETS_VECTOR)) {
+        struct sibling s;
+
+        causal_clear(&c->mine.causal);
+        for (size_t cursor = 0; object_next(&c->mine, &cursor, &s);)
+            causal_see(&c->mine.causal, s.dot);
+    }
     buf_clear(c->scratch_a);
     rc = object_merge(&c->mine, &c->theirs, c->scratch_a);
     if (rc != 0)

@@ -242,9 +242,12 @@ static void pass_time(struct get *g, uint64_t now_us, struct get_actions *action
     }
     if (now_us >= g->slow_us) {
         g->slow_us = UINT64_MAX;
-        for (uint8_t i = 0; i < g->setup.count; i++)
-            if (is_waiting(g, i))
-                g->late |= 1u << i;
+        for (uint8_t i = 0; i < g->setup.count; i++) {
+            if (!is_waiting(g, i) || is_late(g, i))
+                continue;
+            g->late |= 1u << i;
+            add(actions, GET_DO_BLAME, i);
+        }
         if (!g->answered)
             top_up(g, now_us, actions);
     }
@@ -257,7 +260,7 @@ void get_step(struct get *g, struct get_event event, uint64_t now_us, struct get
         return;
     switch ((enum get_event_kind)event.kind) {
     case GET_ON_START:
-        g->linger_us = now_us + 2 * g->setup.replica_us;
+        g->linger_us = now_us + g->setup.linger_us;
         top_up(g, now_us, actions);
         break;
     case GET_ON_DIGEST:

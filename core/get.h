@@ -38,6 +38,7 @@ struct get_setup {
     bool sloppy;       /* fallbacks count, and are asked */
     bool blocking;     /* repair before the reply */
     uint64_t hedge_us, replica_us;
+    uint64_t linger_us; /* from the start: how long late answers are waited for, to repair */
     uint64_t deadline_us;
 };
 
@@ -75,8 +76,9 @@ enum get_action_kind {
     GET_DO_ASK,    /* target for its digest, or with `full` for its object. If that cannot be done:
                       GET_ON_FAIL for the target */
     GET_DO_REPAIR, /* the whole to target; with `full` and its acknowledgement wanted */
-    GET_DO_REPLY,  /* answer: ok, or not enough: need and got say so */
-    GET_DO_CLOSE   /* always last: nothing is waited for any more */
+    GET_DO_BLAME, /* target has been silent for replica_us: whoever watches links may want to know */
+    GET_DO_REPLY, /* answer: ok, or not enough: need and got say so */
+    GET_DO_CLOSE  /* always last: nothing is waited for any more */
 };
 
 struct get_action {
@@ -88,8 +90,8 @@ struct get_action {
     uint8_t need, got;
 };
 
-/* One event makes at most an ask and a repair per index, a reply and a close. */
-#define GET_ACTIONS (2 * LIMIT_WALK + 2)
+/* One event makes at most an ask, a repair and a blame per index, a reply and a close. */
+#define GET_ACTIONS (3 * LIMIT_WALK + 2)
 
 struct get_actions {
     uint32_t count;

@@ -59,10 +59,20 @@ static void replace(struct put *p, uint8_t target, uint64_t now_us, struct put_a
         send_to(p, fallback, primary, now_us, actions);
 }
 
+/* Is the object safe with a fallback that will deliver it to this primary? */
+static bool is_held(const struct put *p, uint8_t primary)
+{
+    for (uint8_t i = p->setup.primaries; i < p->setup.count; i++)
+        if (i != p->setup.self && p->state[i] == PUT_TARGET_ACKED && p->holds_for[i] == primary)
+            return true;
+    return false;
+}
+
 struct tally {
     uint8_t got, got_primaries; /* durable copies that count */
     uint8_t may, may_primaries; /* that could still come */
-    bool sent, late;            /* is any target in that state? */
+    bool sent;                  /* is any target in that state? */
+    bool late;                  /* is any primary, and nobody holds the object for it? */
 };
 
 static struct tally count(const struct put *p)
@@ -80,7 +90,7 @@ static struct tally count(const struct put *p)
             waiting = !have;
         } else {
             t.sent |= p->state[i] == PUT_TARGET_SENT;
-            t.late |= p->state[i] == PUT_TARGET_LATE;
+            t.late |= primary && p->state[i] == PUT_TARGET_LATE && !is_held(p, i);
         }
         if (!primary && !sloppy)
             continue;
@@ -108,15 +118,6 @@ static void answer(struct put *p, bool ok, const struct tally *t, struct put_act
         a->got = p->setup.w - 1;
     }
     p->answered = true;
-}
-
-/* Is the object safe with a fallback that will deliver it to this primary? */
-static bool is_held(const struct put *p, uint8_t primary)
-{
-    for (uint8_t i = p->setup.primaries; i < p->setup.count; i++)
-        if (i != p->setup.self && p->state[i] == PUT_TARGET_ACKED && p->holds_for[i] == primary)
-            return true;
-    return false;
 }
 
 static void close_it(struct put *p, struct put_actions *actions)
@@ -159,7 +160,7 @@ static void check(struct put *p, uint64_t now_us, struct put_actions *actions)
 
 static void start(struct put *p, uint64_t now_us, struct put_actions *actions)
 {
-    p->linger_us = now_us + 2 * p->setup.replica_us;
+    p->linger_us = now_us + p->setup.linger_us;
     for (uint8_t i = 0; i < p->setup.primaries; i++)
         if (i != p->setup.self)
             send_to(p, i, PUT_NOBODY, now_us, actions);
@@ -185,6 +186,7 @@ static void pass_time(struct put *p, uint64_t now_us, struct put_actions *action
         if ((silent & 1) == 0)
             continue;
         p->state[i] = PUT_TARGET_LATE;
+        add(actions, PUT_DO_BLAME)->target = i;
         replace(p, i, now_us, actions);
     }
 }

@@ -36,6 +36,8 @@ struct put_setup {
     uint8_t w, pw;     /* durable copies wanted (w at least 1), and how many of them at primaries */
     bool sloppy;       /* fallbacks count, and are used */
     uint64_t replica_us; /* silence after which a replica is replaced */
+    uint64_t linger_us;  /* from the start: how long late acknowledgements are waited for, before
+                            hints are kept instead */
     uint64_t deadline_us;
 };
 
@@ -67,6 +69,7 @@ enum put_action_kind {
     PUT_DO_SEND,  /* the object to target; with a hint for primary `primary` unless PUT_NOBODY.
                      If that cannot be done: PUT_ON_FAIL for the target */
     PUT_DO_HINT,  /* keep a hint for primary `primary` in the own vnode */
+    PUT_DO_BLAME, /* target has been silent for replica_us: whoever watches links may want to know */
     PUT_DO_REPLY, /* answer: ok, or not enough: need and got say so */
     PUT_DO_CLOSE  /* always last: nothing is waited for any more */
 };
@@ -79,8 +82,8 @@ struct put_action {
     uint8_t need, got;
 };
 
-/* One event makes at most a send or a hint per index, a reply and a close. */
-#define PUT_ACTIONS (2 * LIMIT_WALK + 2)
+/* One event makes at most a send, a hint and a blame per index, a reply and a close. */
+#define PUT_ACTIONS (3 * LIMIT_WALK + 2)
 
 struct put_actions {
     uint32_t count;

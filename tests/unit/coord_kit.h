@@ -334,7 +334,7 @@ static inline struct kit *kit_new(uint16_t members, uint16_t workers, struct quo
     k->rule = rule;
     k->conf = (struct coord_conf){.requests = 64,
                                   .timeout_ms = 1000,
-                                  .replica_ms = 100,
+                                  .replica_ms = 15,
                                   .hedge_min_ms = 5,
                                   .sibling_limit = 8,
                                   .rule_count = 1,

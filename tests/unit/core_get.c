@@ -114,6 +114,9 @@ static void act(struct world *w, const struct get_action *a)
         if (a->full)
             w->repairing |= bit;
         break;
+    case GET_DO_BLAME:
+        assert_true(w->get.late & bit);
+        break;
     case GET_DO_REPLY:
         assert_int_equal(++w->replies, 1);
         w->ok = a->ok;
@@ -205,6 +208,7 @@ static size_t explore_setup(struct seen *seen, struct get_setup setup, uint32_t 
     seen->count = 0;
     setup.hedge_us = HEDGE_US;
     setup.replica_us = REPLICA_US;
+    setup.linger_us = 2 * REPLICA_US;
     setup.deadline_us = DEADLINE;
     for (uint8_t i = 0; i < setup.count; i++)
         w.holds[i] = contents >> 2 * i & 3;
@@ -264,6 +268,7 @@ static struct get begin(struct get_setup setup, uint64_t digest, struct get_acti
 
     setup.hedge_us = HEDGE_US;
     setup.replica_us = REPLICA_US;
+    setup.linger_us = 2 * REPLICA_US;
     setup.deadline_us = DEADLINE;
     get_init(&g, &setup, true, digest, true);
     get_step(&g, (struct get_event){.kind = GET_ON_START}, 0, actions);
@@ -325,6 +330,7 @@ static void test_fallback_only_for_the_lost(void **state)
     take(&g, (struct get_event){.kind = GET_ON_TIME}, get_due(&g), &a);
     assert_int_equal(a.count,
                      0); /* both are slow, which is no reason to ask one who knows nothing */
+    assert_true(a.list[0].kind == GET_DO_BLAME && a.list[1].kind == GET_DO_BLAME);
     take(&g, (struct get_event){.kind = GET_ON_FAIL, .target = 1}, 7, &a);
     assert_int_equal(a.count, 0); /* the other one may still answer */
     take(&g, (struct get_event){.kind = GET_ON_FAIL, .target = 2}, 8, &a);
