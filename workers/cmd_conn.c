@@ -39,6 +39,9 @@ enum call_result cmd_select(struct call *call)
 
     if (!call_int64(call, 1, &n))
         return call_not_integer(call);
+    if (n < INT32_MIN || n > INT32_MAX)
+        return call_errorf(call, "ERR value is out of range, value must between %d and %d",
+                           INT32_MIN, INT32_MAX);
     if (n != 0)
         return call_error(call, "ERR DB index is out of range");
     return cmd_ok(call);

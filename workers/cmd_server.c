@@ -181,16 +181,17 @@ static void info_clockwise(struct buf *b, const struct call *call, const struct 
     for (unsigned m = 0; v != NULL && m < v->member_count; m++)
         alive += v->members[m].state == MEMBER_ALIVE;
     buf_printf(b,
-               "node_id:%s\r\nring_epoch:%llu\r\nring_members:%u\r\nring_members_alive:%u\r\n"
+               "node_id:%s\r\nring_ready:%d\r\nring_epoch:%llu\r\nring_members:%u\r\nring_members_"
+               "alive:%u\r\n"
                "partitions:%u\r\nreplicas:%u\r\nrequests_in_flight:%llu\r\n"
                "coordinated_puts:%llu\r\ncoordinated_gets:%llu\r\nforwarded:%llu\r\n"
                "no_quorum:%llu\r\nunknown_outcomes:%llu\r\nsiblings_seen:%llu\r\n"
                "hints_stored:%llu\r\nread_repairs:%llu\r\n",
-               i->node_id, v != NULL ? (ull)v->epoch : 0, v != NULL ? v->member_count : 0, alive,
-               v != NULL ? 1u << v->q_bits : 0, v != NULL ? v->n : 0, (ull)i->in_flight,
-               (ull)i->coordinated_puts, (ull)i->coordinated_gets, (ull)i->forwarded,
-               (ull)i->no_quorum, (ull)i->unknown, (ull)i->siblings_seen, (ull)i->hints_stored,
-               (ull)i->read_repairs);
+               i->node_id, v != NULL && v->epoch > 0, v != NULL ? (ull)v->epoch : 0,
+               v != NULL ? v->member_count : 0, alive, v != NULL ? 1u << v->q_bits : 0,
+               v != NULL ? v->n : 0, (ull)i->in_flight, (ull)i->coordinated_puts,
+               (ull)i->coordinated_gets, (ull)i->forwarded, (ull)i->no_quorum, (ull)i->unknown,
+               (ull)i->siblings_seen, (ull)i->hints_stored, (ull)i->read_repairs);
 }
 
 static const struct info_section {
