@@ -42,7 +42,7 @@ struct handoff {
     /* Where the round is. */
     uint16_t member;
     uint32_t partition;
-    bool found;  /* anything in this round */
+    bool found;  /* anything was sent in this round */
     bool more;   /* the scan of this pair has not come to its end */
     bool at_end; /* the round is over but for what is in flight */
     struct position cursor;
@@ -196,7 +196,8 @@ static int deliver(struct handoff *h, const struct position *pos, uint64_t now_u
     uint64_t digest;
     int rc = h->host.load(h->host.arg, h->partition, pos, &object, &digest);
 
-    if (rc == -ERR_NOTFOUND || target->state == MEMBER_LEFT) {
+    /* A damaged object is not here any more either; what it was is left to anti-entropy. */
+    if (rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT || target->state == MEMBER_LEFT) {
         h->host.remove(h->host.arg, h->partition, &target->id, pos);
         h->stats.orphaned++;
         return 0;
@@ -224,6 +225,7 @@ static int deliver(struct handoff *h, const struct position *pos, uint64_t now_u
                           .generation = generation};
     if (slot->deadline_us < h->expire_us)
         h->expire_us = slot->deadline_us;
+    h->found = true;
     h->stats.sent++;
     h->stats.in_flight++;
     if (COORD_BUG(HINT_BEFORE_ACK))
@@ -278,10 +280,8 @@ static bool next_batch(struct handoff *h, uint32_t *steps, uint64_t now_us)
         h->more = got == BATCH;
         h->batch_at = 0;
         h->batch_count = got > 0 ? (uint32_t)got : 0;
-        if (got > 0) {
-            h->found = true;
+        if (got > 0)
             return true;
-        }
     }
     return false;
 }

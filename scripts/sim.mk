@@ -9,6 +9,6 @@ $(BUILD)/obj-sim/%.o: %.c | check-headers
 
 $(BUILD)/sim: $(SIM_OBJ)
 	$(if $(V),,@echo "  LD    $@")
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lxxhash -lm
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 -include $(SIM_OBJ:.o=.d)

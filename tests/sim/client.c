@@ -97,7 +97,8 @@ static void learn_from_write(struct sim *s, struct client *c, const struct reque
         sim_percent(s, 20))
         return;
     session->known = true;
-    oracle_after_write(s, r, &session->seen);
+    oracle_after_write(s, r, slice_of(r->reply_context->bytes, r->reply_context->len),
+                       &session->seen);
     ASSERT(r->reply_context->len <= sizeof session->context);
     memcpy(session->context, r->reply_context->bytes, r->reply_context->len);
     session->context_len = r->reply_context->len;

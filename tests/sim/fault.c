@@ -209,8 +209,10 @@ void fault_stop(struct sim *s)
             s->node[n].frozen_until = s->now; /* what was put off comes at its old time */
         if (!s->node[n].up)
             node_start(s, n);
-        for (unsigned w = 0; w < s->workers; w++)
+        for (unsigned w = 0; w < s->workers; w++) {
             worker_start(s, n, w);
+            worker_turn(&s->node[n].worker[w]); /* hints are delivered from now on in any case */
+        }
         node_gossip(s, n, MEMBER_ALIVE);
     }
 }

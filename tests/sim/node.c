@@ -231,11 +231,14 @@ void worker_message(struct worker *w, unsigned from_node, unsigned from_worker, 
 {
     struct sim *s = w->sim;
 
+    if (m->kind == MSG_PUT && m->u.PUT.request_id != 0)
+        s->current_write = m->u.PUT.request_id - 1;
     if (m->kind == MSG_MERGED && handoff_owns(m->u.MERGED.request))
         handoff_receive(w->handoff, &m->u.MERGED, s->now);
     else
         coord_receive(w->coord, (uint16_t)from_node, (uint16_t)from_worker, m, s->now,
                       node_wall_ms(s, w->node));
+    s->current_write = UINT64_MAX;
     worker_turn(w);
 }
 
@@ -269,7 +272,11 @@ static int request_put(struct worker *w, const struct request *r, uint64_t token
         put.flags |= PUT_IF_EXISTS;
     if (r->want_all)
         put.flags |= PUT_WANT_CONTEXT;
-    return coord_put(w->coord, token, &put, s->now, node_wall_ms(s, w->node));
+    s->current_write = r->write;
+    int rc = coord_put(w->coord, token, &put, s->now, node_wall_ms(s, w->node));
+
+    s->current_write = UINT64_MAX;
+    return rc;
 }
 
 static int request_get(struct worker *w, const struct request *r, uint64_t token)
@@ -283,6 +290,16 @@ static int request_get(struct worker *w, const struct request *r, uint64_t token
     return coord_get(w->coord, token, &get, s->now, node_wall_ms(s, w->node));
 }
 
+static void log_write(struct sim *s, uint32_t number)
+{
+    const struct write *w = &s->write[number];
+
+    if (s->options.log)
+        printf("           write %u of %s:%s%s%s%s\n", number, s->key[w->key].name,
+               w->kind == WRITE_DELETE ? " delete" : "", w->has_context ? " context" : "",
+               w->conditional ? " conditional" : "", w->request_id != 0 ? " id" : "");
+}
+
 bool worker_request(struct worker *w, struct request *r)
 {
     struct sim *s = w->sim;
@@ -292,6 +309,8 @@ bool worker_request(struct worker *w, struct request *r)
     r->accepted = true;
     r->accepted_at = s->now;
     sim_trace(s, r->is_write ? "put" : "get", token, w->node * 10u + w->index, r->key);
+    if (r->is_write)
+        log_write(s, r->write);
     int rc = r->is_write ? request_put(w, r, token) : request_get(w, r, token);
 
     if (rc != 0 && rc != -ERR_BUSY)

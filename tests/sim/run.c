@@ -147,6 +147,16 @@ static void check_quiet(struct sim *s)
     }
 }
 
+static void list_hints(struct sim *s)
+{
+    for (unsigned n = 0; n < s->nodes; n++)
+        for (unsigned target = 0; target < s->nodes; target++)
+            for (unsigned k = 0; k < s->keys; k++)
+                if (n != target && s->node[n].disk.live.hint[target][k])
+                    printf("node %u worker %u owes node %u %s, partition %u\n", n,
+                           worker_of_key(s, n, k), target, s->key[k].name, s->key[k].partition);
+}
+
 static void drain_hints(struct sim *s)
 {
     for (int second = 0;; second++) {
@@ -156,6 +166,8 @@ static void drain_hints(struct sim *s)
             left += disk_hints(s, n);
         if (left == 0)
             return;
+        if (second == 60 && s->options.log)
+            list_hints(s);
         if (second == 60)
             sim_fail(s, "%u hints are not delivered although all nodes are back", left);
         sim_run_until(s, s->now + SEC(1));
@@ -188,6 +200,7 @@ uint64_t sim_run(const struct sim_options *options)
     s->options = *options;
     rand_seed(&s->rand, options->seed);
     s->chaos = true;
+    s->current_write = UINT64_MAX;
     set_up(s);
     fault_start(s);
     while (s->ops_left > 0 && s->now < SEC(25))

@@ -308,7 +308,8 @@ void oracle_read_replied(struct sim *s, struct request *r, const struct coord_re
 void oracle_seen(struct sim *s, unsigned key, struct slice object, struct bits *seen,
                  struct bits *siblings);
 /* What a writer knows after an acknowledged write. */
-void oracle_after_write(struct sim *s, const struct request *r, struct bits *seen);
+void oracle_after_write(struct sim *s, const struct request *r, struct slice context,
+                        struct bits *seen);
 /* After healing: replicas agree, nothing acknowledged is lost. */
 void oracle_final(struct sim *s);
 void oracle_converged(struct sim *s);
@@ -389,6 +390,7 @@ struct sim {
     struct key key[SIM_KEYS];
     struct write *write;
     uint32_t write_count, write_capacity;
+    uint64_t current_write; /* that is being coordinated; UINT64_MAX: none */
     struct issued *dots; /* hash table of all dots issued */
     uint32_t dots_count, dots_capacity;
     /* clients */
