@@ -136,7 +136,8 @@ static void reload(void)
     struct channel_msg msg = {.kind = CONTROL_RELOAD};
     char error[CONF_ERROR];
 
-    sd_notify_send("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_mono_us());
+    if (node.phase == NODE_RUNNING)
+        sd_notify_send("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_mono_us());
     int taken = conf_load(&fresh, node.config_file, error);
     if (taken == 0)
         taken = conf_take_reloadable(&node.conf, &fresh, name_ignored, NULL, error);
@@ -219,10 +220,11 @@ static int prepare(bool *recover, char *error, size_t size)
 
     if ((rc = node_id_make_dir(c->node.data_dir, error, size)) != 0 ||
         (rc = node_id_make_dir(c->node.runtime_dir, error, size)) != 0 ||
-        (rc = node_id_lock(c->node.data_dir, &node.lock_fd, error, size)) != 0 ||
+        (rc = node_id_lock(c->node.data_dir, &node.lock_fd, &node.started_ms, error, size)) != 0 ||
         (rc = node_id_load(c->node.data_dir, &node.id, error, size)) != 0 ||
         (rc = node_id_read_workers(c->node.data_dir, &workers, error, size)) != 0)
         return rc;
+    node.next_incarnation = (node.started_ms << 20) + 1;
     *recover = workers != 0 && workers != c->node.workers;
     if (workers == 0 &&
         (rc = node_id_write_workers(c->node.data_dir, c->node.workers, error, size)) != 0)
@@ -260,7 +262,6 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     find_programs();
     node.started_ms = clock_wall_ms();
-    node.next_incarnation = (node.started_ms << 20) + 1;
     node.loop = loop_new();
     ASSERT(node.loop != NULL);
     if (prepare(&recover, error, sizeof error) != 0) {

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,26 +53,32 @@ int node_id_make_dir(const char *path, char *error, size_t error_size)
     return 0;
 }
 
-int node_id_lock(const char *dir, int *fd, char *error, size_t error_size)
+int node_id_lock(const char *dir, int *fd, uint64_t *started_ms, char *error, size_t error_size)
 {
-    char path[PATH_BYTES], pid[16] = "";
+    char path[PATH_BYTES], text[64];
 
     snprintf(path, sizeof path, "%s/lock", dir);
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (*fd < 0)
         return fail(error, error_size, "open", path, errno);
-    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-        ssize_t n = read(*fd, pid, sizeof pid - 1);
+    bool free = flock(*fd, LOCK_EX | LOCK_NB) == 0;
+    ssize_t n = pread(*fd, text, sizeof text - 1, 0);
 
+    /* The pid and the start of the holder, or of the run before. */
+    text[n > 0 ? n : 0] = 0;
+    char *end = text;
+    unsigned long pid = strtoul(text, &end, 10);
+    if (!free) {
         close(*fd);
-        pid[n > 0 ? (size_t)n : 0] = 0;
-        pid[strspn(pid, "0123456789")] = 0;
-        snprintf(error, error_size, "another clockwised%s%s uses the data directory %s",
-                 pid[0] != 0 ? " with pid " : "", pid, dir);
+        snprintf(error, error_size, "another clockwised with pid %lu uses the data directory %s",
+                 pid, dir);
         return -ERR_BUSY;
     }
-    int len = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
-    if (ftruncate(*fd, 0) != 0 || pwrite(*fd, pid, (size_t)len, 0) != len)
+    uint64_t before_ms = strtoull(end, NULL, 10);
+    if (before_ms < UINT64_MAX >> 22 && *started_ms <= before_ms)
+        *started_ms = before_ms + 1;
+    int len = snprintf(text, sizeof text, "%d %" PRIu64 "\n", (int)getpid(), *started_ms);
+    if (ftruncate(*fd, 0) != 0 || pwrite(*fd, text, (size_t)len, 0) != len)
         return fail(error, error_size, "write", path, errno);
     return 0;
 }

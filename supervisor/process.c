@@ -22,9 +22,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SECOND_US      1000000u
-#define KILL_AFTER_US  SECOND_US /* from SIGABRT to SIGKILL */
-#define KILLS_FORGIVEN 60        /* kills from outside that may come faster than one a second */
+#define SECOND_US       1000000u
+#define KILL_AFTER_US   SECOND_US /* from SIGABRT to SIGKILL */
+#define MESSAGES_A_TURN 32 /* of one child, so that a chatty one does not starve the others */
+#define KILLS_FORGIVEN  60 /* kills from outside that may come faster than one a second */
 
 void process_init(struct process *p, struct node *n, const struct role *role, uint32_t index)
 {
@@ -100,7 +101,7 @@ static void became_ready(struct process *p)
 {
     struct node *n = p->node;
 
-    if (p->state != NODE_CHILD_STARTING)
+    if (p->state != NODE_CHILD_STARTING || p->hung)
         return;
     loop_disarm(n->loop, &p->timer);
     p->asked_us = 0;
@@ -118,7 +119,7 @@ static void on_channel(void *arg, uint32_t events)
     struct channel_msg msg;
 
     (void)events;
-    for (;;) {
+    for (unsigned i = 0; i < MESSAGES_A_TURN; i++) {
         int rc = channel_receive(p->channel, FROM_CHILD, &msg);
 
         if (rc == 0)

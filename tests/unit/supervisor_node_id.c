@@ -112,15 +112,37 @@ static void directories_are_made_and_must_be_ours(void **state)
 static void the_lock_has_one_holder_and_names_it(void **state)
 {
     char expected[64];
+    uint64_t started_ms = 1000;
     int fd, second;
 
     (void)state;
-    assert_int_equal(node_id_lock(dir, &fd, error, sizeof error), 0);
-    assert_int_equal(node_id_lock(dir, &second, error, sizeof error), -ERR_BUSY);
+    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(node_id_lock(dir, &second, &started_ms, error, sizeof error), -ERR_BUSY);
     snprintf(expected, sizeof expected, "another clockwised with pid %d uses", (int)getpid());
     assert_non_null(strstr(error, expected));
     close(fd);
-    assert_int_equal(node_id_lock(dir, &fd, error, sizeof error), 0);
+}
+
+static void starts_rise_when_the_clock_is_set_back(void **state)
+{
+    uint64_t started_ms = 5000;
+    int fd;
+
+    (void)state;
+    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(started_ms, 5000);
+    close(fd);
+    started_ms = 4000;
+    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(started_ms, 5001);
+    close(fd);
+    started_ms = 6000;
+    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(started_ms, 6000);
+    close(fd);
+    put("lock", "garbage");
+    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(started_ms, 6000);
     close(fd);
 }
 
@@ -132,6 +154,7 @@ int main(void)
         cmocka_unit_test(the_number_of_workers_is_remembered),
         cmocka_unit_test(directories_are_made_and_must_be_ours),
         cmocka_unit_test(the_lock_has_one_holder_and_names_it),
+        cmocka_unit_test(starts_rise_when_the_clock_is_set_back),
     };
 
     return cmocka_run_group_tests_name("the identity of a node", tests, make, clean);
