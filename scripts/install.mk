@@ -15,7 +15,7 @@ install: check-headers $(addprefix $(BUILD)/,$(PROGRAMS) $(TOOLS))
 	install -m 755 $(BUILD)/clockwised $(DESTDIR)$(SBINDIR)/
 	install -m 755 $(addprefix $(BUILD)/,$(filter-out clockwised,$(PROGRAMS))) $(DESTDIR)$(LIBEXECDIR)/
 	$(if $(TOOLS),install -m 755 $(addprefix $(BUILD)/,$(TOOLS)) $(DESTDIR)$(BINDIR)/)
-	sed 's|@SBINDIR@|$(SBINDIR)|' packaging/systemd/clockwised@.service \
+	sed 's|/usr/sbin/|$(SBINDIR)/|' packaging/systemd/clockwised@.service \
 	  > $(DESTDIR)$(UNITDIR)/clockwised@.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/clockwised@.service
 	install -m 644 packaging/sysusers.d/clockwise.conf $(DESTDIR)$(SYSUSERDIR)/
