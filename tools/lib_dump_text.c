@@ -297,9 +297,10 @@ static void mailboxes(const struct dump *d, FILE *out)
             table_add(&t, "%s", number_bytes(text[2], r.row.bytes));
             table_add(&t, "%llu", (unsigned long long)r.row.epochs);
             table_add(&t, "%s%s",
-                      r.row.consumer == 0 ? "no reader yet"
-                      : r.begun           ? "read"
-                                          : "not read yet",
+                      r.row.consumer == 0           ? "no reader yet"
+                      : r.begun                     ? "read"
+                      : d->workers[to].body == NULL ? "-" /* it was not asked for, or refused */
+                                                    : "not read yet",
                       r.row.waiting ? ", writer waits for room" : "");
         }
     }

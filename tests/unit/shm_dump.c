@@ -229,7 +229,7 @@ static void only_the_named_segments_are_shown(void **state)
     says_not("worker-0.seg");
     says_not("RING");
     assert_int_equal(dump("worker-7"), 1);
-    says("worker-7: no such segment");
+    says("worker-7: refused: no such segment");
 }
 
 static void json_is_json(void **state)
