@@ -129,6 +129,7 @@ struct membership {
     } relay[16];
     uint32_t relay_next;
     uint64_t sequence;
+    struct ring_view scratch; /* for founding */
     uint64_t counts[MEMBER_COUNT_MAX];
 };
 
@@ -137,16 +138,12 @@ void member_init(struct membership *m, const struct member_conf *conf,
                  const struct member_host *host, const struct member *self, uint64_t wall_ms,
                  uint64_t seed);
 
-/* What an earlier run has saved: other members (believed alive until they do not answer) and the
- * ring. Call before the first step. Rows that are this node itself are ignored. */
-void member_restore_row(struct membership *m, const struct member *row);
-void member_restore_ring(struct membership *m, const struct member_ring *ring);
-
 /* Do what is due. Returns when to call again (at the latest). */
 uint64_t member_step(struct membership *m, uint64_t now_us);
 
 /* A message that came from `sender` (verified) at an address. Messages of one packet are given in
- * their order. -ERR_FORMAT for values that no member sends. */
+ * their order. What an earlier run has saved comes in the same way, from a sender of zeros.
+ * -ERR_FORMAT for values that no member sends. */
 int member_receive(struct membership *m, const struct node_id *sender,
                    const struct member_endpoint *from, const struct gossip *g, uint64_t now_us);
 

@@ -1,0 +1,267 @@
+/* Full exchanges over TCP. Runs in gossipd; knows frames and connections, nothing of membership. */
+#include "gossipd/stream.h"
+
+#include "base/check.h"
+#include "base/err.h"
+#include "ipc/frame.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define STREAM_MAX     32
+#define STREAM_FRAME   (1u << 20)
+#define STREAM_TIME_US 5000000u
+
+struct stream {
+    struct stream_set *set;
+    bool used, ours; /* ours: we connected */
+    bool told;       /* everything that we have to say is in `out` */
+    int fd;
+    struct member_endpoint peer;
+    struct loop_watch watch;
+    struct loop_timer timer;
+    struct frame_reader in;
+    struct buf out;
+};
+
+struct stream_set {
+    struct loop *loop;
+    const struct stream_ops *ops;
+    struct loop_watch listener;
+    struct stream stream[STREAM_MAX];
+};
+
+static void end(struct stream *s, bool ok)
+{
+    bool ours = s->ours;
+
+    loop_remove(s->set->loop, &s->watch);
+    loop_disarm(s->set->loop, &s->timer);
+    close(s->fd);
+    frame_reader_free(&s->in);
+    buf_free(&s->out);
+    s->used = false;
+    if (ours || !ok)
+        s->set->ops->done(s->set->ops->arg, ok);
+}
+
+static void on_timeout(void *arg)
+{
+    end(arg, false);
+}
+
+/* Write what is queued. Returns false if the stream has ended. */
+static bool flush(struct stream *s)
+{
+    while (buf_len(&s->out) > 0) {
+        ssize_t n = send(s->fd, buf_head(&s->out), buf_len(&s->out), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            loop_modify(s->set->loop, &s->watch, EPOLLIN | EPOLLOUT);
+            return true;
+        }
+        if (n <= 0) {
+            end(s, false);
+            return false;
+        }
+        buf_consume(&s->out, (size_t)n);
+    }
+    if (!s->ours && s->told) {
+        end(s, true);
+        return false;
+    }
+    loop_modify(s->set->loop, &s->watch, EPOLLIN);
+    return true;
+}
+
+/* One frame has to come: the other side's packet. The one who accepted then answers. */
+static bool take_frames(struct stream *s)
+{
+    struct slice packet;
+    int rc = frame_reader_next(&s->in, &packet);
+
+    if (rc == 0)
+        return true;
+    if (rc == 1)
+        rc = s->set->ops->take(s->set->ops->arg, &s->peer, packet);
+    else
+        s->set->ops->take(s->set->ops->arg, &s->peer, slice_of(NULL, 0)); /* counted as malformed */
+    if (rc != 0 || s->ours) {
+        end(s, rc == 0);
+        return false;
+    }
+    struct buf answer = {0};
+    rc = s->set->ops->tell(s->set->ops->arg, true, &answer);
+    if (rc == 0)
+        rc = frame_append(&s->out, slice_of(buf_head(&answer), buf_len(&answer)));
+    buf_free(&answer);
+    if (rc != 0) {
+        end(s, false);
+        return false;
+    }
+    s->told = true;
+    return flush(s);
+}
+
+static void on_ready(void *arg, uint32_t events)
+{
+    struct stream *s = arg;
+
+    if ((events & EPOLLOUT) && !flush(s))
+        return;
+    while (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+        size_t room;
+        uint8_t *at = frame_reader_space(&s->in, &room);
+        ssize_t n = at == NULL ? 0 : recv(s->fd, at, room, MSG_DONTWAIT);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            end(s, false);
+            return;
+        }
+        frame_reader_filled(&s->in, (size_t)n);
+        if (s->told && !s->ours) {
+            end(s, false); /* more than the one packet */
+            return;
+        }
+        if (!take_frames(s))
+            return;
+    }
+}
+
+static struct stream *start(struct stream_set *set, int fd, bool ours)
+{
+    for (unsigned i = 0; i < STREAM_MAX; i++) {
+        struct stream *s = &set->stream[i];
+
+        if (s->used)
+            continue;
+        memset(s, 0, sizeof *s);
+        s->set = set;
+        s->used = true;
+        s->ours = ours;
+        s->fd = fd;
+        frame_reader_init(&s->in, STREAM_FRAME);
+        if (loop_add(set->loop, &s->watch, fd, ours ? EPOLLIN | EPOLLOUT : EPOLLIN, on_ready, s) !=
+            0) {
+            s->used = false;
+            return NULL;
+        }
+        loop_arm(set->loop, &s->timer, loop_now_us(set->loop) + STREAM_TIME_US, on_timeout, s);
+        return s;
+    }
+    return NULL;
+}
+
+static void on_accept(void *arg, uint32_t events)
+{
+    struct stream_set *set = arg;
+    struct sockaddr_storage a;
+    socklen_t len = sizeof a;
+    int fd = accept4(set->listener.fd, (struct sockaddr *)&a, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    (void)events;
+    if (fd < 0)
+        return;
+    struct stream *s = start(set, fd, false);
+    if (s == NULL) {
+        close(fd);
+        return;
+    }
+    if (a.ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&a)->sin6_addr, s->peer.address,
+                  sizeof s->peer.address);
+    else
+        inet_ntop(AF_INET, &((struct sockaddr_in *)&a)->sin_addr, s->peer.address,
+                  sizeof s->peer.address);
+}
+
+static int connect_to(const char *address, uint16_t port)
+{
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    bool is_v6 = inet_pton(AF_INET6, address, &v6.sin6_addr) == 1;
+
+    if (!is_v6 && inet_pton(AF_INET, address, &v4.sin_addr) != 1)
+        return -1;
+    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    int rc = is_v6 ? connect(fd, (struct sockaddr *)&v6, sizeof v6)
+                   : connect(fd, (struct sockaddr *)&v4, sizeof v4);
+    if (rc != 0 && errno != EINPROGRESS) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
+{
+    for (unsigned i = 0; i < STREAM_MAX; i++) {
+        const struct stream *s = &set->stream[i];
+
+        if (s->used && s->ours && s->peer.port == port && strcmp(s->peer.address, address) == 0)
+            return;
+    }
+    int fd = connect_to(address, port);
+    struct stream *s = fd < 0 ? NULL : start(set, fd, true);
+    if (s == NULL) {
+        if (fd >= 0)
+            close(fd);
+        set->ops->done(set->ops->arg, false);
+        return;
+    }
+    snprintf(s->peer.address, sizeof s->peer.address, "%s", address);
+    s->peer.port = port;
+    struct buf packet = {0};
+    int rc = set->ops->tell(set->ops->arg, false, &packet);
+    if (rc == 0)
+        rc = frame_append(&s->out, slice_of(buf_head(&packet), buf_len(&packet)));
+    buf_free(&packet);
+    s->told = true;
+    if (rc != 0)
+        end(s, false);
+}
+
+int stream_open(struct stream_set **out, struct loop *loop, int listen_fd,
+                const struct stream_ops *ops)
+{
+    struct stream_set *set = calloc(1, sizeof *set);
+
+    if (set == NULL)
+        return -ERR_NOMEM;
+    set->loop = loop;
+    set->ops = ops;
+    if (listen_fd >= 0) {
+        int rc = loop_add(loop, &set->listener, listen_fd, EPOLLIN, on_accept, set);
+
+        if (rc != 0) {
+            free(set);
+            return rc;
+        }
+    }
+    *out = set;
+    return 0;
+}
+
+void stream_close(struct stream_set *set)
+{
+    for (unsigned i = 0; i < STREAM_MAX; i++)
+        if (set->stream[i].used) {
+            set->stream[i].ours = false;
+            end(&set->stream[i], true);
+        }
+    loop_remove(set->loop, &set->listener);
+    free(set);
+}

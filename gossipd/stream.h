@@ -1,0 +1,31 @@
+/* Full exchanges over TCP: one packet each way, each in a frame (ipc/frame.h), then the connection is
+ * closed. Bounded in number, size and time. Runs in gossipd. */
+#ifndef CLOCKWISE_GOSSIPD_STREAM_H
+#define CLOCKWISE_GOSSIPD_STREAM_H
+
+#include "base/buf.h"
+#include "core/member.h"
+#include "ipc/loop.h"
+
+struct stream_set;
+
+struct stream_ops {
+    void *arg;
+    /* Append a sealed packet with everything that this node knows. */
+    int (*tell)(void *arg, bool answer, struct buf *out);
+    /* Take a packet that arrived. Not 0: the connection is dropped without an answer. */
+    int (*take)(void *arg, const struct member_endpoint *from, struct slice packet);
+    /* An exchange ended. */
+    void (*done)(void *arg, bool ok);
+};
+
+/* listen_fd: listening and non-blocking, stays the caller's, or -1. ops is borrowed. -ERR_NOMEM. */
+int stream_open(struct stream_set **out, struct loop *loop, int listen_fd,
+                const struct stream_ops *ops);
+void stream_close(struct stream_set *s);
+
+/* Begin an exchange; done() tells how it went. Does nothing if one with this place is under way or
+ * too many are. Never blocks. */
+void stream_exchange(struct stream_set *s, const char *address, uint16_t port);
+
+#endif
