@@ -112,6 +112,22 @@ static void became_ready(struct process *p)
     stages_process_ready(p);
 }
 
+/* A process that says how its initialisation goes is alive: patience starts anew, ours and systemd's. */
+static void take_status(struct process *p, const char text[CHANNEL_TEXT])
+{
+    struct node *n = p->node;
+
+    if (p->state == NODE_CHILD_STARTING && !p->hung)
+        expect_ready(p);
+    if (n->phase == NODE_STARTING)
+        sd_notify_send("EXTEND_TIMEOUT_USEC=%" PRIu64,
+                       (uint64_t)n->conf.node.ready_timeout_ms * 1000u);
+    if (strcmp(p->status, text) == 0)
+        return;
+    memcpy(p->status, text, sizeof p->status);
+    report_later(n);
+}
+
 static void on_channel(void *arg, uint32_t events)
 {
     struct process *p = arg;
@@ -135,15 +151,8 @@ static void on_channel(void *arg, uint32_t events)
             became_ready(p);
         if (msg.kind == CONTROL_PONG)
             p->asked_us = 0;
-        if (msg.kind == CONTROL_STATUS) {
-            memcpy(p->status, msg.text, sizeof p->status);
-            if (p->state == NODE_CHILD_STARTING && !p->hung)
-                expect_ready(p);
-            if (n->phase == NODE_STARTING)
-                sd_notify_send("EXTEND_TIMEOUT_USEC=%" PRIu64,
-                               (uint64_t)n->conf.node.ready_timeout_ms * 1000u);
-            report_later(n);
-        }
+        if (msg.kind == CONTROL_STATUS)
+            take_status(p, msg.text);
     }
 }
 

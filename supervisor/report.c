@@ -9,6 +9,30 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What a process has to say, or why there is none; empty: nothing. */
+static const char *voice(const struct process *p)
+{
+    if (p->state == NODE_CHILD_FAILED || p->state == NODE_CHILD_WAITING)
+        return p->last_exit;
+    return p->state == NODE_CHILD_STOPPED ? "" : p->status;
+}
+
+/* How many processes of one role say the same as process i; 0 if an earlier one has said it. */
+static unsigned chorus(const struct node *n, uint32_t i)
+{
+    unsigned count = 0;
+
+    for (uint32_t j = 0; j < n->process_count; j++) {
+        if (n->processes[j].role != n->processes[i].role ||
+            strcmp(voice(&n->processes[j]), voice(&n->processes[i])) != 0)
+            continue;
+        if (j < i)
+            return 0;
+        count++;
+    }
+    return count;
+}
+
 /* One line for people: how many are ready, then whoever has something to say. */
 static void describe(struct node *n, char out[NODE_SEG_REASON])
 {
@@ -27,15 +51,16 @@ static void describe(struct node *n, char out[NODE_SEG_REASON])
                            : ready < wanted            ? "degraded, "
                                                        : "",
                            ready, wanted);
-    for (uint32_t i = 0; i < n->process_count; i++) {
+    for (uint32_t i = 0; i < n->process_count && len < NODE_SEG_REASON; i++) {
         const struct process *p = &n->processes[i];
-        const char *text = p->status;
+        unsigned count = voice(p)[0] != 0 ? chorus(n, i) : 0;
 
-        if (p->state == NODE_CHILD_FAILED || p->state == NODE_CHILD_WAITING)
-            text = p->last_exit;
-        if (text[0] == 0 || p->state == NODE_CHILD_STOPPED || len >= NODE_SEG_REASON)
-            continue;
-        len += (size_t)snprintf(out + len, NODE_SEG_REASON - len, "; %s: %s", p->name, text);
+        if (count == 1)
+            len +=
+                (size_t)snprintf(out + len, NODE_SEG_REASON - len, "; %s: %s", p->name, voice(p));
+        else if (count > 1)
+            len += (size_t)snprintf(out + len, NODE_SEG_REASON - len, "; %u %ss: %s", count,
+                                    p->role->name, voice(p));
     }
 }
 

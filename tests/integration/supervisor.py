@@ -335,8 +335,7 @@ def systemd_is_told_by_the_datagram_protocol():
                     env={"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "400000"}) as node:
                 node.start(wait=False)
                 equal(receive_until(s, "READY")["STATUS"],
-                      "4 of 4 processes ready; gossipd: hello; worker 0: hello; worker 1: hello; "
-                      "antientropyd: hello")
+                      "4 of 4 processes ready; gossipd: hello; 2 workers: hello; antientropyd: hello")
                 receive_until(s, "WATCHDOG")
                 receive_until(s, "WATCHDOG")
                 node.process.send_signal(signal.SIGHUP)
