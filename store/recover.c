@@ -126,6 +126,35 @@ static int renew_vnodes_of(struct store *s, uint32_t worker)
     return err;
 }
 
+static bool had_vnodes(const struct store *s, uint32_t worker)
+{
+    for (uint32_t p = 0; p < s->partitions; p++) {
+        uint32_t had;
+
+        if (vnode_peek_worker(s->data_dir, p, &had) == 0 && had == worker)
+            return true;
+    }
+    return false;
+}
+
+/* Say in the .id files that no journal belongs to these vnodes any more. */
+static int disown_vnodes_of(struct store *s, uint32_t worker)
+{
+    int err = 0;
+
+    for (uint32_t p = 0; p < s->partitions && err == 0; p++) {
+        uint32_t had;
+
+        if (vnode_peek_worker(s->data_dir, p, &had) != 0 || had != worker)
+            continue;
+        if (s->vnodes[p] == NULL)
+            err = engine_open_vnode(s, p, false);
+        if (err == 0)
+            err = vnode_write_id(s->data_dir, &s->vnodes[p]->work.meta, VNODE_NO_WORKER);
+    }
+    return err;
+}
+
 int recover_journal(struct store *s, const char *dir, uint32_t worker, struct journal_replay *r)
 {
     uint64_t begin = clock_mono_us();
@@ -137,6 +166,9 @@ int recover_journal(struct store *s, const char *dir, uint32_t worker, struct jo
     err = journal_replay(dir, r);
     if (err == 0 && r->damaged > 0) {
         s->stats.corrupt_records += r->damaged;
+        err = renew_vnodes_of(s, worker);
+    } else if (err == 0 && r->segment_count == 0 && had_vnodes(s, worker)) {
+        log_error("the journal of worker %u is gone", worker);
         err = renew_vnodes_of(s, worker);
     }
     if (err == 0 && r->records > 0)
@@ -159,6 +191,8 @@ static int recover_and_remove(struct store *s, const char *name, uint64_t *recor
     while (err == 0 && s->oldest != NULL)
         err = flush_oldest(s);
     *records += r.records;
+    if (err == 0)
+        err = disown_vnodes_of(s, worker);
     return err == 0 ? file_remove_dir(dir) : err;
 }
 
@@ -174,6 +208,7 @@ int store_recover_all(const struct store_conf *conf, uint64_t *records)
     if (s == NULL)
         return -ERR_NOMEM;
     err = engine_init(s, conf);
+    s->vnode_conf.worker = VNODE_NO_WORKER;
     if (err == 0) {
         file_path(path, "%s/journal", s->data_dir);
         dir = opendir(path);

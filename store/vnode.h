@@ -16,7 +16,7 @@
  * A new id is taken when: the folder is made; the folder is missing though it was expected; the
  * environment cannot be read (then it goes to quarantine); data.mdb is not the file that was made
  * here (a copy that came back from a backup); the .id file is missing or names another id; a
- * record is damaged. Dot numbers are reserved on disk in blocks before use, and a start never goes
+ * record is damaged; the journal of its worker is damaged or gone. Dot numbers are reserved on disk in blocks before use, and a start never goes
  * on inside a block.
  *
  * Threads: fields are the loop's, except while `busy`, when `work` belongs to the flush thread. */
@@ -29,6 +29,7 @@
 
 #include <stdatomic.h>
 
+#define VNODE_NO_WORKER UINT32_MAX   /* in an .id file: no journal has writes for it */
 #define VNODE_DOT_BLOCK (1ull << 20) /* dot numbers reserved at a time */
 
 struct vnode_meta {
