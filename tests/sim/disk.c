@@ -275,11 +275,14 @@ void disk_started(struct worker *w)
 
         if (v->id == 0 || ring_worker_of(p, (uint16_t)s->workers) != w->index)
             continue;
-        if (COORD_BUG(DOT_REUSED))
-            v->reserved -= s->block;
-        v->next = v->reserved + 1;
-        v->reserved += s->block;
-        v->reserving = false;
+        if (COORD_BUG(DOT_REUSED)) {
+            v->next = v->reserved - s->block + 1;
+            v->reserving = false;
+        } else {
+            /* Writes that the crash took from here may have reached others. Who goes on with the same
+             * id would claim to have seen them. */
+            new_identity(s, v);
+        }
     }
 }
 
