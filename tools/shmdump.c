@@ -1,6 +1,7 @@
 /* clockwise-shmdump: shows the shared memory of a node, whether it runs, hangs or has crashed. Maps
  * every segment read-only, talks to no process, changes nothing. */
 #include "tools/lib_dump.h"
+#include "tools/lib_table.h"
 
 #include "base/check.h"
 #include "base/err.h"
@@ -40,6 +41,25 @@ static void help(FILE *out)
         dir);
 }
 
+/* What every counter of this build means. */
+static int explain_counters(FILE *out)
+{
+    struct table t;
+
+    table_begin(&t, "counter|process|kind|unit|meaning");
+    for (uint32_t i = 0; i < COUNTER_COUNT; i++) {
+        enum counter c = (enum counter)i;
+
+        table_add(&t, "%s", counter_name(c));
+        table_add(&t, "%s", counter_owner(c));
+        table_add(&t, "%s", counter_is_gauge(c) ? "gauge" : "counter");
+        table_add(&t, "%s", counter_unit(c));
+        table_add(&t, "%s", counter_description(c));
+    }
+    table_print(&t, out, NULL);
+    return OK;
+}
+
 static bool is_directory(const char *path)
 {
     struct stat st;
@@ -77,11 +97,10 @@ static int show(const char *dir, const struct dump_wish *wish, bool json)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'},     {"key", required_argument, NULL, 'k'},
+        {"counters", no_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},  {NULL, 0, NULL, 0}};
     struct dump_wish wish = {0};
     char dir[SEGMENT_PATH_MAX];
     bool json = false;
@@ -96,6 +115,8 @@ int main(int argc, char **argv)
         case 'k':
             wish.key = optarg;
             break;
+        case 'c':
+            return explain_counters(stdout);
         case 'h':
             help(stdout);
             return OK;

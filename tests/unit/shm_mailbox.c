@@ -332,6 +332,181 @@ static void a_tool_sees_the_rings(void **state)
     segment_close(&s);
 }
 
+/* Frames of the random walk: {length, producer incarnation, number, bytes}. */
+struct walk {
+    struct rand r;
+    uint8_t frame[3 * RING]; /* being written */
+    size_t len, sent;
+    uint64_t number; /* of the producer's newest frame */
+    uint8_t got[3 * RING];
+    size_t have;
+    uint64_t last_producer, last_number; /* of the newest frame that came out */
+    bool fresh;                          /* a restart may have cost frames */
+    uint64_t frames;
+};
+
+static void next_frame(struct walk *w)
+{
+    uint64_t head[3] = {24 + rand_below(&w->r, rand_chance(&w->r, 100000) ? 2 * RING : 200),
+                        segment_incarnation(&p.seg.segment), ++w->number};
+
+    w->len = head[0];
+    w->sent = 0;
+    memset(w->frame, (int)(uint8_t)w->number, w->len);
+    memcpy(w->frame, head, sizeof head);
+}
+
+static void walk_write(struct walk *w)
+{
+    for (int i = 0; i < 5; i++) {
+        if (w->sent == w->len)
+            next_frame(w);
+        int64_t n = mailbox_write(p.out, 1, w->frame + w->sent, w->len - w->sent);
+        assert_true(n >= 0 || n == -ERR_CLOSED);
+        if (n == -ERR_CLOSED)
+            w->sent = w->len = 0;
+        else
+            w->sent += (size_t)n;
+    }
+}
+
+static void walk_check(struct walk *w, size_t len)
+{
+    uint64_t head[3];
+
+    memcpy(head, w->got, sizeof head);
+    for (size_t i = sizeof head; i < len; i++)
+        assert_int_equal(w->got[i], (uint8_t)head[2]);
+    if (head[1] == w->last_producer) {
+        assert_true(head[2] > w->last_number);
+        assert_true(w->fresh || head[2] == w->last_number + 1);
+    } else {
+        assert_true(w->fresh);
+    }
+    w->last_producer = head[1];
+    w->last_number = head[2];
+    w->fresh = false;
+    w->frames++;
+}
+
+static void walk_read(struct walk *w)
+{
+    struct slice two[2];
+    int64_t n = mailbox_peek(c.in, 0, two);
+
+    assert_true(n >= 0 || n == -ERR_CLOSED);
+    if (n == -ERR_CLOSED) {
+        w->have = 0;
+        w->fresh = true;
+        return;
+    }
+    size_t taken = (size_t)rand_below(&w->r, (uint64_t)n + 1);
+    for (size_t i = 0; i < taken; i++) {
+        uint64_t len = 0;
+        w->got[w->have++] = i < two[0].len ? two[0].data[i] : two[1].data[i - two[0].len];
+        memcpy(&len, w->got, sizeof len);
+        assert_true(w->have < 8 || (len >= 24 && len < sizeof w->got));
+        if (w->have >= 8 && w->have == len) {
+            walk_check(w, w->have);
+            w->have = 0;
+        }
+    }
+    mailbox_consume(c.in, 0, taken);
+}
+
+static void walk_step(struct walk *w)
+{
+    uint64_t dice = rand_below(&w->r, 100);
+
+    if (dice < 40) {
+        walk_write(w);
+    } else if (dice < 80) {
+        walk_read(w);
+    } else if (dice < 88) {
+        mailbox_out_refresh(p.out, 1);
+    } else if (dice < 96) {
+        mailbox_in_refresh(c.in, 0);
+    } else if (dice < 98) {
+        end(&p);
+        start(&p, 0);
+        w->sent = w->len = 0;
+        w->number = 0;
+        w->fresh = true;
+    } else {
+        end(&c);
+        start(&c, 1);
+        w->have = 0;
+        w->fresh = true;
+    }
+}
+
+static void any_order_of_restarts_and_refreshes_keeps_frames_whole(void **state)
+{
+    uint64_t frames = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        static struct walk w;
+
+        memset(&w, 0, sizeof w);
+        w.fresh = true;
+        rand_seed(&w.r, seed);
+        for (int i = 0; i < 400; i++)
+            walk_step(&w);
+        /* In the end everyone looks, and what is written then arrives. */
+        mailbox_out_refresh(p.out, 1);
+        mailbox_in_refresh(c.in, 0);
+        uint64_t before = w.frames;
+        for (int i = 0; i < 2000 && w.frames < before + 20; i++) {
+            walk_write(&w);
+            walk_read(&w);
+        }
+        assert_true(w.frames >= before + 20);
+        frames += w.frames;
+        end(&p);
+        end(&c);
+        start(&p, 0);
+        start(&c, 1);
+    }
+    print_message("%llu frames over 60 walks\n", (unsigned long long)frames);
+}
+
+static void every_pair_of_workers_has_a_ring_of_its_own(void **state)
+{
+    enum { COUNT = 5 };
+    static struct worker_seg seg[COUNT];
+    struct mailbox_out *out[COUNT];
+    struct mailbox_in *in[COUNT];
+    uint8_t block[RING];
+
+    (void)state;
+    memset(seg, 0, sizeof seg);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(worker_seg_create(&seg[i], kit_dir, i, COUNT, 8, 0, rand_id()), 0);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(mailbox_out_open(&out[i], kit_dir, i, COUNT, RING, &seg[i], NULL), 0);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(mailbox_in_open(&in[i], kit_dir, i, COUNT, &seg[i]), 0);
+    for (uint32_t i = 0; i < COUNT * COUNT; i++) {
+        memset(block, (int)i, RING);
+        if (i / COUNT != i % COUNT)
+            assert_int_equal(mailbox_write(out[i / COUNT], i % COUNT, block, RING), RING);
+    }
+    for (uint32_t i = 0; i < COUNT * COUNT; i++) {
+        struct slice two[2];
+        if (i / COUNT == i % COUNT)
+            continue;
+        assert_int_equal(mailbox_peek(in[i % COUNT], i / COUNT, two), RING);
+        memset(block, (int)i, RING);
+        assert_memory_equal(two[0].data, block, RING);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        mailbox_out_close(out[i]);
+        mailbox_in_close(in[i]);
+        worker_seg_close(&seg[i]);
+    }
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -344,6 +519,7 @@ int main(void)
         CASE(a_sibling_that_was_never_up_gets_nothing),
         CASE(a_bad_ring_size_is_refused),
         CASE(a_tool_sees_the_rings),
+        CASE(every_pair_of_workers_has_a_ring_of_its_own),
     };
     const struct CMUnitTest incarnations[] = {
         CASE(a_restarted_reader_begins_at_a_frame_boundary),
@@ -352,6 +528,7 @@ int main(void)
         CASE(the_new_writer_does_not_believe_the_head_of_its_predecessor),
         CASE(both_restarted_in_any_order_start_clean),
         CASE(impossible_numbers_from_the_other_side_are_refused_and_survived),
+        CASE(any_order_of_restarts_and_refreshes_keeps_frames_whole),
     };
     int failed = cmocka_run_group_tests_name("a mailbox is a stream of bytes", streams, NULL, NULL);
     return failed + cmocka_run_group_tests_name("a mailbox survives restarts of either side",
