@@ -154,6 +154,8 @@ int conf_check(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
     if (c->storage.segment_size_bytes > c->storage.write_buffer_total_bytes)
         return blame_key(blame, CONF_storage_segment_size, reason,
                          "a segment is larger than write_buffer_total");
+    if (strcmp(c->node.data_dir, c->node.runtime_dir) == 0)
+        return blame_key(blame, CONF_node_runtime_dir, reason, "is the same as data_dir");
     if ((rc = check_ports(c, blame, reason)) != 0)
         return rc;
     if ((rc = check_quorums(c, blame, reason)) != 0)

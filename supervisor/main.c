@@ -220,7 +220,10 @@ static int prepare(bool *recover, char *error, size_t size)
 
     if ((rc = node_id_make_dir(c->node.data_dir, error, size)) != 0 ||
         (rc = node_id_make_dir(c->node.runtime_dir, error, size)) != 0 ||
-        (rc = node_id_lock(c->node.data_dir, &node.lock_fd, &node.started_ms, error, size)) != 0 ||
+        (rc = node_id_lock(c->node.data_dir, "data", &node.data_lock, &node.started_ms, error,
+                           size)) != 0 ||
+        (rc = node_id_lock(c->node.runtime_dir, "runtime", &node.runtime_lock, &node.started_ms,
+                           error, size)) != 0 ||
         (rc = node_id_load(c->node.data_dir, &node.id, error, size)) != 0 ||
         (rc = node_id_read_workers(c->node.data_dir, &workers, error, size)) != 0)
         return rc;

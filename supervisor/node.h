@@ -47,7 +47,7 @@ struct node {
     char effective[CONF_RUNTIME_PATH + 32];
     char program_dir[CONF_PATH];
     struct node_id id;
-    int lock_fd;
+    int data_lock, runtime_lock;
     uint64_t started_ms;
     uint64_t next_incarnation; /* wall clock of the start << 20, plus a count */
     struct listeners listeners;

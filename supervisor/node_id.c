@@ -53,7 +53,8 @@ int node_id_make_dir(const char *path, char *error, size_t error_size)
     return 0;
 }
 
-int node_id_lock(const char *dir, int *fd, uint64_t *started_ms, char *error, size_t error_size)
+int node_id_lock(const char *dir, const char *what, int *fd, uint64_t *started_ms, char *error,
+                 size_t error_size)
 {
     char path[PATH_BYTES], text[64];
 
@@ -70,8 +71,8 @@ int node_id_lock(const char *dir, int *fd, uint64_t *started_ms, char *error, si
     unsigned long pid = strtoul(text, &end, 10);
     if (!free) {
         close(*fd);
-        snprintf(error, error_size, "another clockwised with pid %lu uses the data directory %s",
-                 pid, dir);
+        snprintf(error, error_size, "another clockwised with pid %lu uses the %s directory %s", pid,
+                 what, dir);
         return -ERR_BUSY;
     }
     uint64_t before_ms = strtoull(end, NULL, 10);

@@ -10,10 +10,11 @@
  * -ERR_DENIED, -ERR_IO with a reason in error. */
 int node_id_make_dir(const char *path, char *error, size_t error_size);
 
-/* Lock DIR/lock for the life of this process (*fd stays open). *started_ms, the wall clock, is raised
+/* Lock DIR/lock, DIR being the `what` directory, for the life of this process (*fd stays open). *started_ms, the wall clock, is raised
  * above that of the run before if the clock was set back since: incarnations are made from it. 0, or
  * -ERR_BUSY with a reason that names the holder if another process has the lock. */
-int node_id_lock(const char *dir, int *fd, uint64_t *started_ms, char *error, size_t error_size);
+int node_id_lock(const char *dir, const char *what, int *fd, uint64_t *started_ms, char *error,
+                 size_t error_size);
 
 /* Read DIR/node-id, or make it: 128 random bits, durable before the function returns. A file that is
  * there but unreadable is an error: a new identity would orphan everything that the node owns. */

@@ -255,6 +255,17 @@ def a_second_supervisor_on_the_same_data_is_refused():
 
 
 @case
+def a_second_supervisor_on_the_same_runtime_directory_is_refused():
+    with Node().start() as node, Node() as other:
+        with open(other.conf, "w") as f:
+            f.write(f"[node]\nport = {other.port}\ndata_dir = {other.dir}/data\nruntime_dir = {node.dir}/run\n")
+        other.start(wait=False)
+        equal(other.process.wait(10), 1)
+        assert other.said(f"another clockwised with pid {node.process.pid} uses the runtime directory {node.dir}/run")
+        node.stop()
+
+
+@case
 def a_port_in_use_is_named():
     with Node() as node, socket.socket() as taken:
         taken.bind(("127.0.0.1", node.port + 2))

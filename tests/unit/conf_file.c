@@ -188,6 +188,7 @@ static void keys_that_contradict_each_other_are_refused(void **state)
             "peer_port: ports 7103 to 7106 overlap those of worker_port (7100 to 7103)");
     refused("[node]\nworkers=8\nport=7000\nworker_port = 65530\n", 4,
             "worker_port: ports 65530 to 65537 of 8 workers go beyond 65535");
+    refused("[node]\ndata_dir = /a\nruntime_dir = /a\n", 3, "runtime_dir: is the same as data_dir");
     refused("[prefix \"a:\"]\nn = 1\n", 1, "prefix \"a:\": r (2) is more than n (1)");
     refused("[prefix \"a:\"]\nn = 2\n\nw = 3\n", 4, "prefix \"a:\": w (3) is more than n (2)");
     refused("[prefix \"a:\"]\nn = 2\nn = 3\n", 3, "n was already set for \"a:\" in line 2");

@@ -116,8 +116,9 @@ static void the_lock_has_one_holder_and_names_it(void **state)
     int fd, second;
 
     (void)state;
-    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
-    assert_int_equal(node_id_lock(dir, &second, &started_ms, error, sizeof error), -ERR_BUSY);
+    assert_int_equal(node_id_lock(dir, "data", &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(node_id_lock(dir, "data", &second, &started_ms, error, sizeof error),
+                     -ERR_BUSY);
     snprintf(expected, sizeof expected, "another clockwised with pid %d uses", (int)getpid());
     assert_non_null(strstr(error, expected));
     close(fd);
@@ -129,19 +130,19 @@ static void starts_rise_when_the_clock_is_set_back(void **state)
     int fd;
 
     (void)state;
-    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(node_id_lock(dir, "data", &fd, &started_ms, error, sizeof error), 0);
     assert_int_equal(started_ms, 5000);
     close(fd);
     started_ms = 4000;
-    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(node_id_lock(dir, "data", &fd, &started_ms, error, sizeof error), 0);
     assert_int_equal(started_ms, 5001);
     close(fd);
     started_ms = 6000;
-    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(node_id_lock(dir, "data", &fd, &started_ms, error, sizeof error), 0);
     assert_int_equal(started_ms, 6000);
     close(fd);
     put("lock", "garbage");
-    assert_int_equal(node_id_lock(dir, &fd, &started_ms, error, sizeof error), 0);
+    assert_int_equal(node_id_lock(dir, "data", &fd, &started_ms, error, sizeof error), 0);
     assert_int_equal(started_ms, 6000);
     close(fd);
 }
