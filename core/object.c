@@ -201,11 +201,15 @@ static int put_again(const struct object *old, const struct object_write *w, str
                      struct buf *out, struct causal *reply)
 {
     int rc = buf_append(out, old->encoded.data, old->encoded.len);
+    struct causal nothing;
 
     if (rc != 0)
         return rc;
+    /* A write without a context has seen what was there when it was carried out, which nobody
+     * remembers; what has come since then it has not. */
+    causal_clear(&nothing);
     if (reply != NULL)
-        make_reply(old, w->seen != NULL ? w->seen : &old->causal, first, &old->causal, reply);
+        make_reply(old, w->seen != NULL ? w->seen : &nothing, first, &old->causal, reply);
     return 1;
 }
 

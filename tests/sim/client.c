@@ -68,9 +68,9 @@ static void learn_from_read(struct sim *s, struct client *c, const struct reques
     static struct object o;
     struct session *session = &c->session[r->key];
     struct slice bytes = slice_of(r->reply_object->bytes, r->reply_object->len);
-    struct bits siblings;
+    struct bits siblings, closure;
 
-    oracle_seen(s, r->key, bytes, &session->seen, &siblings);
+    oracle_seen(s, r->key, bytes, &closure, &siblings, &session->seen);
     session->known = r->want_all;
     session->context_len = 0;
     session->items = 0;

@@ -10,6 +10,9 @@
 
 #include <stdlib.h>
 
+/* A context answered to a writer with fewer single dots has left nothing out. */
+enum { FEW_SINGLE_DOTS = 8 };
+
 uint32_t oracle_write(struct sim *s, const struct write *w)
 {
     if (s->write_count == s->write_capacity) {
@@ -126,7 +129,8 @@ static void siblings_of(struct sim *s, unsigned k, const struct object *o,
             uint32_t write = write_of_sibling(s, k, o, &x);
 
             *e = (struct write_event){.dot = x.dot, .write = write};
-            e->past = s->write[write].has_context ? s->write[write].seen : *before;
+            e->direct = s->write[write].has_context ? s->write[write].seen : *before;
+            close_over(key, &e->direct, &e->past);
             bits_join(&key->past, &e->past);
             bits_add(&s->write[write].events, key->event_count);
             issued->key = (int32_t)k;
@@ -154,32 +158,37 @@ static unsigned events_of(const struct write *w)
     return count;
 }
 
-/* What must hold for every object, anywhere, at any time. */
+/* What must hold for every object, anywhere, at any time. Only what a sibling's own context covered is
+ * judged here: contexts leave out old dots (see object_put()), which the writes between supersede
+ * when those arrive. */
 static void check_object(struct sim *s, unsigned k, const struct object *o,
                          const struct bits *siblings)
 {
     const struct key *key = &s->key[k];
-    struct bits past = {{0}};
+    struct bits superseded = {{0}};
+    bool full = o->causal.cloud_count >= LIMIT_CLOUD;
 
     for (unsigned e = 0; e < key->event_count; e++)
         if (bits_has(siblings, e))
-            bits_join(&past, &key->event[e].past);
+            bits_join(&superseded, &key->event[e].direct);
     for (unsigned e = 0; e < key->event_count; e++) {
-        const struct write *w = &s->write[key->event[e].write];
+        uint32_t write = key->event[e].write;
         bool covered = causal_covers(&o->causal, key->event[e].dot);
 
-        if (bits_has(siblings, e)) {
-            if (!covered)
-                sim_fail(s, "%s: a sibling that its own context does not cover", key->name);
-            if (bits_has(&past, e) && o->causal.cloud_count < LIMIT_CLOUD)
-                sim_fail(s, "%s: write %u is a sibling of a write that has superseded it",
-                         key->name, key->event[e].write);
-        } else if (covered && w->acked && !bits_has(&key->past, e) && events_of(w) == 1) {
+        if (bits_has(siblings, e) && !covered)
+            sim_fail(s, "%s: a sibling that its own context does not cover", key->name);
+        if (bits_has(siblings, e) && bits_has(&superseded, e) && !full)
+            sim_fail(s, "%s: write %u is a sibling of a write that has superseded it", key->name,
+                     write);
+        if (!covered && bits_has(&superseded, e) && !full)
+            sim_fail(s, "%s: an object does not cover write %u, which a sibling of it supersedes",
+                     key->name, write);
+        if (!bits_has(siblings, e) && covered && s->write[write].acked &&
+            !bits_has(&key->past, e) && events_of(&s->write[write]) == 1)
             sim_fail(s,
                      "%s: an object claims to have seen write %u, which nothing supersedes, and "
                      "does not have it",
-                     key->name, key->event[e].write);
-        }
+                     key->name, write);
     }
 }
 
@@ -193,31 +202,41 @@ static void open_checked(struct sim *s, unsigned k, struct slice bytes, struct o
         sim_fail(s, "an object of another key than %s", s->key[k].name);
 }
 
+/* Of a set of events, those that a context covers. */
+static void keep_covered(const struct key *key, const struct causal *c, struct bits *set)
+{
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (bits_has(set, e) && !causal_covers(c, key->event[e].dot))
+            set->w[e / 64] &= ~(1ull << (e % 64));
+}
+
 void oracle_seen(struct sim *s, unsigned k, struct slice bytes, struct bits *seen,
-                 struct bits *siblings)
+                 struct bits *siblings, struct bits *covered)
 {
     static struct object o;
 
     memset(seen, 0, sizeof *seen);
     memset(siblings, 0, sizeof *siblings);
+    memset(covered, 0, sizeof *covered);
     if (bytes.len == 0)
         return;
     open_checked(s, k, bytes, &o);
     siblings_of(s, k, &o, NULL, siblings);
     check_object(s, k, &o, siblings);
     close_over(&s->key[k], siblings, seen);
+    *covered = *seen;
+    keep_covered(&s->key[k], &o.causal, covered);
 }
 
 void oracle_stored(struct sim *s, unsigned node, unsigned k, struct slice before,
                    struct slice bytes)
 {
     static struct object o;
-    struct bits old = {{0}}, old_siblings, siblings;
+    struct bits old, old_siblings, covered, siblings;
 
-    if (before.len > 0)
-        oracle_seen(s, k, before, &old, &old_siblings);
+    oracle_seen(s, k, before, &old, &old_siblings, &covered);
     open_checked(s, k, bytes, &o);
-    siblings_of(s, k, &o, &old, &siblings);
+    siblings_of(s, k, &o, &covered, &siblings);
     check_object(s, k, &o, &siblings);
     sim_trace(s, "store", node, k, hash64(bytes.data, bytes.len));
 }
@@ -261,8 +280,8 @@ static void note_acked(struct sim *s, uint32_t write)
     key->acked[key->acked_count++] = write;
 }
 
-/* What a writer knows after its write: what it had seen, and those of the dots issued for its write
- * that the context speaks of. (A retried write may have got two.) */
+/* What a writer knows after its write, as far as the context answered speaks of it: what it had
+ * seen, and the dots issued for its write. (A retried write may have got two.) */
 static void seen_after(const struct sim *s, const struct request *r, const struct causal *c,
                        struct bits *seen)
 {
@@ -276,6 +295,7 @@ static void seen_after(const struct sim *s, const struct request *r, const struc
         bits_add(seen, e);
         bits_join(seen, &key->event[e].past);
     }
+    keep_covered(key, c, seen);
 }
 
 static void open_context(struct sim *s, const struct request *r, struct slice text,
@@ -283,6 +303,21 @@ static void open_context(struct sim *s, const struct request *r, struct slice te
 {
     if (causal_from_text(c, s->key[r->key].slice, text) != 0)
         sim_fail(s, "%s: the context of a reply cannot be read", s->key[r->key].name);
+}
+
+static void log_context(struct sim *s, const struct request *r, const char *what, struct slice text)
+{
+    static struct causal c;
+
+    open_context(s, r, text, &c);
+    printf("           write %u context %s:", r->write, what);
+    for (uint32_t i = 0; i < c.vector_count; i++)
+        printf(" %llx<=%llu", (unsigned long long)c.vector[i].vnode,
+               (unsigned long long)c.vector[i].n);
+    for (uint32_t i = 0; i < c.cloud_count; i++)
+        printf(" %llx:%llu", (unsigned long long)c.cloud[i].vnode,
+               (unsigned long long)c.cloud[i].n);
+    printf("\n");
 }
 
 void oracle_after_write(struct sim *s, const struct request *r, struct slice text,
@@ -302,6 +337,10 @@ static void check_write_context(struct sim *s, const struct request *r, struct s
     bool covers_own = false;
     struct bits seen;
 
+    if (s->options.log) {
+        log_context(s, r, "sent", r->context);
+        log_context(s, r, "answered", text);
+    }
     open_context(s, r, text, &c);
     seen_after(s, r, &c, &seen);
     for (unsigned e = 0; e < key->event_count; e++) {
@@ -309,7 +348,7 @@ static void check_write_context(struct sim *s, const struct request *r, struct s
         bool covered = causal_covers(&c, key->event[e].dot);
 
         covers_own |= covered && bits_has(&w->events, e);
-        if (!covered && bits_has(&seen, e) && c.cloud_count < LIMIT_CLOUD / 2)
+        if (!covered && bits_has(&w->seen, e) && c.cloud_count < FEW_SINGLE_DOTS)
             sim_fail(s, "%s: the context after write %u lacks write %u, which the writer had seen",
                      key->name, r->write, key->event[e].write);
         if (covered && !bits_has(&seen, e) && !bits_has(&key->past, e) && events_of(other) == 1 &&
@@ -365,11 +404,11 @@ static bool overlaps(const struct bits *a, const struct bits *b)
 void oracle_read_replied(struct sim *s, struct request *r, const struct coord_reply *reply)
 {
     struct key *key = &s->key[r->key];
-    struct bits seen, siblings;
+    struct bits seen, siblings, covered;
 
     if (reply->status != 0)
         return;
-    oracle_seen(s, r->key, reply->object, &seen, &siblings);
+    oracle_seen(s, r->key, reply->object, &seen, &siblings, &covered);
     if (!key->strict || r->r != 0)
         return;
     for (uint32_t i = 0; i < r->acked_before; i++)
@@ -412,10 +451,17 @@ static void check_key(struct sim *s, unsigned k)
 {
     struct key *key = &s->key[k];
     const struct blob *b = replica(s, k, 0);
-    struct bits seen, siblings;
+    struct bits seen, siblings, covered;
     uint64_t items = 0;
 
-    oracle_seen(s, k, b == NULL ? slice_of(NULL, 0) : slice_of(b->bytes, b->len), &seen, &siblings);
+    oracle_seen(s, k, b == NULL ? slice_of(NULL, 0) : slice_of(b->bytes, b->len), &seen, &siblings,
+                &covered);
+    for (unsigned e = 0; e < key->event_count; e++)
+        for (unsigned other = 0; other < key->event_count; other++)
+            if (bits_has(&siblings, e) && bits_has(&siblings, other) &&
+                bits_has(&key->event[other].past, e))
+                sim_fail(s, "%s: write %u is still there beside write %u, which supersedes it",
+                         key->name, key->event[e].write, key->event[other].write);
     for (unsigned e = 0; e < key->event_count; e++)
         if (bits_has(&siblings, e))
             items |= s->write[key->event[e].write].items;

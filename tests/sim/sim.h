@@ -251,7 +251,8 @@ struct write {
 struct write_event { /* one dot */
     struct dot dot;
     uint32_t write;
-    struct bits past; /* events that it supersedes */
+    struct bits direct; /* events that it supersedes by its own context */
+    struct bits past;   /* and those that these supersede, and so on */
 };
 
 struct issued {
@@ -304,9 +305,10 @@ void oracle_stored(struct sim *s, unsigned node, unsigned key, struct slice befo
                    struct slice object);
 void oracle_write_replied(struct sim *s, struct request *r, const struct coord_reply *reply);
 void oracle_read_replied(struct sim *s, struct request *r, const struct coord_reply *reply);
-/* The events that a reader of this object has seen: siblings and all they supersede. */
+/* The events that a reader of this object has seen: siblings and all they supersede; and those of them
+ * that its context covers. An empty slice: nothing. */
 void oracle_seen(struct sim *s, unsigned key, struct slice object, struct bits *seen,
-                 struct bits *siblings);
+                 struct bits *siblings, struct bits *covered);
 /* What a writer knows after an acknowledged write. */
 void oracle_after_write(struct sim *s, const struct request *r, struct slice context,
                         struct bits *seen);
@@ -391,7 +393,7 @@ struct sim {
     struct write *write;
     uint32_t write_count, write_capacity;
     uint64_t current_write; /* that is being coordinated; UINT64_MAX: none */
-    struct issued *dots; /* hash table of all dots issued */
+    struct issued *dots;    /* hash table of all dots issued */
     uint32_t dots_count, dots_capacity;
     /* clients */
     unsigned clients, ops_left;
