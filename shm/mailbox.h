@@ -25,7 +25,7 @@
  * Positions (base, tail, head) count bytes of the stream from 0 and never go back within one run of
  * P. A message may be longer than the ring: it goes through in pieces.
  *
- * Incarnations. Each run of a worker has a random number, which is in the headers of the two files
+ * Incarnations. Each run of a worker has a number of its own, which is in the headers of the two files
  * that it makes. A ring's epoch is a pair (incarnation of P, incarnation of C):
  *
  *   P: NOBODY --sees worker-C.seg of incarnation c--> EPOCH(c) : base := tail, then consumer := c

@@ -10,7 +10,7 @@
  *   12     4    index        the writer before magic; constant (worker number, else 0)
  *   16     8    fingerprint  the writer before magic; constant (hash of the layout behind the header)
  *   24     8    length       the writer before magic; constant (bytes of the whole file)
- *   32     8    incarnation  the writer before magic; constant (random, names this run of it)
+ *   32     8    incarnation  the writer before magic; constant (names this run; never used twice)
  *   40     8    generation   the writer before magic; constant (1 + that of the file it replaces)
  *   48     8    created_ms   the writer before magic; constant (wall clock)
  *   56     8    birth        the writer before magic; constant (start time of the writer's process
