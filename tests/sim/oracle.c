@@ -98,12 +98,32 @@ static uint32_t write_of_sibling(struct sim *s, unsigned key, const struct objec
     return (uint32_t)write;
 }
 
-static void close_over(const struct key *key, const struct bits *siblings, struct bits *seen)
+static void close_over(const struct key *key, const struct bits *events, struct bits *seen)
 {
-    bits_join(seen, siblings);
+    bits_join(seen, events);
     for (unsigned e = 0; e < key->event_count; e++)
-        if (bits_has(siblings, e))
+        if (bits_has(events, e))
             bits_join(seen, &key->event[e].past);
+}
+
+/* All that somebody who sees these events need not miss: what they supersede, and, of a write that was
+ * carried out twice with one request id, both: only one of the two stays a sibling. */
+static void account_for(const struct sim *s, const struct key *key, struct bits *seen)
+{
+    bool more = true;
+
+    while (more) {
+        struct bits before = *seen;
+
+        for (unsigned e = 0; e < key->event_count; e++) {
+            if (!bits_has(seen, e))
+                continue;
+            bits_join(seen, &key->event[e].past);
+            if (s->write[key->event[e].write].request_id != 0)
+                bits_join(seen, &s->write[key->event[e].write].events);
+        }
+        more = memcmp(&before, seen, sizeof before) != 0;
+    }
 }
 
 /* The siblings of an object as events; those just issued become events here, with what they
@@ -411,6 +431,7 @@ void oracle_read_replied(struct sim *s, struct request *r, const struct coord_re
     oracle_seen(s, r->key, reply->object, &seen, &siblings, &covered);
     if (!key->strict || r->r != 0)
         return;
+    account_for(s, key, &seen);
     for (uint32_t i = 0; i < r->acked_before; i++)
         if (!overlaps(&s->write[key->acked[i]].events, &seen))
             sim_fail(s, "%s: a strict read does not see write %u, acknowledged before it began",
@@ -465,6 +486,7 @@ static void check_key(struct sim *s, unsigned k)
     for (unsigned e = 0; e < key->event_count; e++)
         if (bits_has(&siblings, e))
             items |= s->write[key->event[e].write].items;
+    account_for(s, key, &seen);
     for (uint32_t i = 0; i < key->acked_count; i++) {
         const struct write *w = &s->write[key->acked[i]];
         unsigned alive = 0;
