@@ -16,6 +16,8 @@ struct layout {
 
 #define HOLD_POOL (8u << 20) /* bytes for long keys and old values, besides two blocks a request */
 
+#define LINGER_US 400000u /* how long late answers are waited for while slots are plenty */
+
 static size_t align(size_t n)
 {
     return (n + 15) & ~(size_t)15;
@@ -178,10 +180,10 @@ uint64_t coord_deadline(const struct coord *c, uint32_t timeout_ms)
 
 uint64_t coord_linger(const struct coord *c)
 {
-    uint64_t replica_us = 1000ull * c->conf.replica_ms;
+    uint64_t least = 2000ull * c->conf.replica_ms;
 
     /* A hint costs more than a slot, as long as there are slots. */
-    return c->table.used < c->table.count / 2 ? 20 * replica_us : 2 * replica_us;
+    return c->table.used > c->table.count / 2 || least > LINGER_US ? least : LINGER_US;
 }
 
 /* ---- Sending and answering. */
