@@ -29,6 +29,8 @@ static bool before_sleep(void *arg)
     struct clients *c = arg;
 
     c->pressure = c->engine->pressure(c->engine->arg);
+    c->limits.max_command = c->engine->conf.input_limit != 0 ? (uint32_t)c->engine->conf.input_limit
+                                                             : LIMIT_CLIENT_INPUT;
     return false;
 }
 
@@ -292,6 +294,29 @@ static void resume_stalled(struct clients *c)
     }
 }
 
+/* Close those that hold the most until the rest is within the limit. Rare, and each round frees at
+ * least the average: so a walk over all is no matter. */
+static void enforce_output_total(struct clients *c)
+{
+    uint64_t most = c->engine->conf.output_total;
+
+    while (most != 0 && c->output_bytes > most) {
+        struct conn_list *lists[] = {&c->idle, &c->active};
+        struct conn *largest = NULL;
+
+        for (int l = 0; l < 2; l++)
+            for (struct conn *conn = lists[l]->first; conn != NULL; conn = conn->next)
+                if (largest == NULL || conn->counted_out > largest->counted_out)
+                    largest = conn;
+        if (largest == NULL || largest->counted_out == 0)
+            return;
+        c->stats.slow_readers++;
+        log_warn("clients hold too many unread replies: client %llu is disconnected",
+                 (unsigned long long)largest->id);
+        conn_close(largest);
+    }
+}
+
 static void flush_turn(void *arg)
 {
     struct clients *c = arg;
@@ -306,6 +331,7 @@ static void flush_turn(void *arg)
         conn->is_dirty = false;
         conn_flush(conn);
     }
+    enforce_output_total(c);
 }
 
 static void retry_due(void *arg)

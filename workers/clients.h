@@ -48,11 +48,14 @@ struct clients {
     struct conn *buckets[CLIENTS_BUCKETS];
     struct conn_list active;  /* by last activity, newest last */
     struct conn_list idle;    /* silent for long: they hold no memory; also by last activity */
-    struct conn_list stalled; /* waiting for the engine to take requests again */
+    struct conn_list stalled; /* waiting for the engine to take requests, or for memory */
     struct conn *dirty;       /* have something to do at the end of this turn */
 
-    bool pressure; /* as the engine said at the start of this turn */
-    bool answered; /* an answer came in this turn: stalled connections may try again */
+    size_t input_bytes;    /* memory that the connections hold for commands */
+    size_t output_bytes;   /* and for replies */
+    struct conn *favoured; /* may take memory beyond the limit of all, or NULL */
+    bool pressure;         /* as the engine said at the start of this turn */
+    bool answered;         /* an answer came in this turn: stalled connections may try again */
     struct loop_task flush;
     struct loop_timer retry, tick;
     struct loop_hook hook;

@@ -102,7 +102,8 @@ static void describe(const struct conn *conn, struct buf *to)
                                 : "N",
                buf_len(&conn->in), conn->in.capacity - buf_len(&conn->in),
                resp_parse_memory(&conn->parser), conn->out.buf.capacity, conn->out.buf.capacity,
-               buf_len(&conn->out.buf), conn->owed, conn->held, sizeof *conn + conn->accounted,
+               buf_len(&conn->out.buf), conn->owed, conn->held,
+               sizeof *conn + conn->counted_in + conn->counted_out,
                conn->stall == CONN_RUNS ? "r" : "", conn->blocked ? "w" : "",
                conn->last_command != NULL ? conn->last_command->name : "NULL", conn->out.protocol,
                conn->lib_name, conn->lib_version);

@@ -28,6 +28,9 @@
 /* A client that must read before it is served on, and reads nothing for so long, is disconnected. */
 #define STUCK_US 30000000u
 
+/* A connection that alone may grow beyond the limit of all loses this right when silent for so long. */
+#define FAVOUR_US 1000000u
+
 static void conn_event(void *arg, uint32_t events);
 
 struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64_t id)
@@ -56,18 +59,34 @@ struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64
     return conn;
 }
 
-static size_t memory_of(const struct conn *conn)
-{
-    return conn->in.capacity + conn->out.buf.capacity + conn->held +
-           resp_parse_memory(&conn->parser);
-}
-
 static void account(struct conn *conn)
 {
-    size_t now = memory_of(conn);
+    struct clients *c = conn->clients;
+    size_t in = conn->in.capacity + resp_parse_memory(&conn->parser);
+    size_t out = conn->out.buf.capacity + conn->held;
 
-    conn->clients->stats.buffer_bytes += now - conn->accounted;
-    conn->accounted = now;
+    c->input_bytes += in - conn->counted_in;
+    c->output_bytes += out - conn->counted_out;
+    c->stats.buffer_bytes = c->input_bytes + c->output_bytes;
+    conn->counted_in = in;
+    conn->counted_out = out;
+    if (c->favoured == conn && buf_len(&conn->in) == 0)
+        c->favoured = NULL;
+}
+
+/* May this connection, in the middle of a command, not take more memory now? Beyond the limit one at
+ * a time may, until its command is complete or it falls silent: otherwise all could wait for ever. */
+static bool memory_is_full(struct conn *conn)
+{
+    struct clients *c = conn->clients;
+    uint64_t most = c->engine->conf.input_total;
+
+    if (most == 0 || c->input_bytes <= most || c->favoured == conn)
+        return false;
+    if (c->favoured != NULL && c->engine->now_us < c->favoured->active_us + FAVOUR_US)
+        return true;
+    c->favoured = conn;
+    return false;
 }
 
 static uint64_t output_limit(const struct conn *conn)
@@ -229,7 +248,7 @@ static void stuck_due(void *arg)
     struct conn *conn = arg;
     struct clients *c = conn->clients;
 
-    if (c->engine->now_us < conn->sent_us + STUCK_US) {
+    if (conn->stall == CONN_OUTPUT && c->engine->now_us < conn->sent_us + STUCK_US) {
         loop_arm(c->loop, &conn->stuck, loop_now_us(c->loop) + STUCK_US, stuck_due, conn);
         return;
     }
@@ -244,9 +263,9 @@ void conn_stall(struct conn *conn, enum conn_stall why)
     if (conn->stall == CONN_RUNS && why != CONN_RUNS)
         conn->clients->stats.paused++, conn->clients->stats.pauses++;
     conn->stall = why;
-    if (why == CONN_BUSY)
+    if (why == CONN_BUSY || why == CONN_MEMORY)
         clients_stall(conn->clients, conn);
-    if (why == CONN_OUTPUT)
+    if (why == CONN_OUTPUT || why == CONN_MEMORY)
         loop_arm(loop, &conn->stuck, loop_now_us(loop) + STUCK_US, stuck_due, conn);
 }
 
@@ -384,6 +403,12 @@ static void conn_read(struct conn *conn)
     } else {
         size_t arrived = buf_len(&conn->in), room = conn->parser.want;
 
+        if (memory_is_full(conn)) {
+            conn_stall(conn, CONN_MEMORY);
+            watch_input(conn, false);
+            return;
+        }
+
         if (room > arrived && room > READ_STEP)
             room = arrived > READ_STEP ? arrived : READ_STEP;
         if (room < READ_MIN)
@@ -422,6 +447,10 @@ static void conn_event(void *arg, uint32_t events)
 
 bool conn_resume(struct conn *conn)
 {
+    if (conn->stall == CONN_MEMORY && memory_is_full(conn)) {
+        clients_stall(conn->clients, conn);
+        return false;
+    }
     conn->clients->stats.paused--;
     conn->stall = CONN_RUNS;
     loop_disarm(conn->clients->loop, &conn->stuck);
@@ -525,10 +554,11 @@ void conn_close(struct conn *conn)
             pending_release(&c->pending, p);
     }
     clients_forget(c, conn);
-    c->stats.buffer_bytes -= conn->accounted;
     buf_free(&conn->in);
     resp_free(&conn->out);
     resp_parse_free(&conn->parser);
+    conn->held = 0;
+    account(conn);
     conn->magic = 0;
     free(conn);
 }

@@ -12,7 +12,8 @@ enum conn_stall {
     CONN_RUNS,
     CONN_PIPELINE, /* too many replies are owed */
     CONN_OUTPUT,   /* too many bytes wait to be sent */
-    CONN_BUSY      /* the engine takes no more requests */
+    CONN_BUSY,     /* the engine takes no more requests */
+    CONN_MEMORY    /* all connections together hold too many bytes of unfinished commands */
 };
 
 struct command;
@@ -22,7 +23,8 @@ struct conn {
     int fd;
     struct clients *clients;
     struct loop_watch watch;
-    struct loop_timer stuck; /* runs while replies wait for a client that does not read */
+    struct loop_timer
+        stuck; /* runs while the client must read, or bytes of others must go, first */
     uint64_t id;
     enum clients_port port;
 
@@ -35,16 +37,16 @@ struct conn {
     const struct command *last_command;
 
     /* Replies. */
-    struct resp_out out;         /* bytes to send now */
-    struct pending *head, *tail; /* replies owed, oldest first */
-    uint32_t owed;               /* commands in that list */
-    uint32_t in_flight;          /* requests at the engine */
-    size_t held;                 /* bytes of ready replies that wait for earlier ones */
-    size_t accounted;            /* bytes that the totals know of */
-    bool reply_off;              /* CLIENT REPLY OFF */
-    bool skip_next;              /* CLIENT REPLY SKIP: the next command is silent */
-    bool silent;                 /* the command that runs now is */
-    bool blocked;                /* the socket takes no more; wait for EPOLLOUT */
+    struct resp_out out;            /* bytes to send now */
+    struct pending *head, *tail;    /* replies owed, oldest first */
+    uint32_t owed;                  /* commands in that list */
+    uint32_t in_flight;             /* requests at the engine */
+    size_t held;                    /* bytes of ready replies that wait for earlier ones */
+    size_t counted_in, counted_out; /* bytes that the totals know of */
+    bool reply_off;                 /* CLIENT REPLY OFF */
+    bool skip_next;                 /* CLIENT REPLY SKIP: the next command is silent */
+    bool silent;                    /* the command that runs now is */
+    bool blocked;                   /* the socket takes no more; wait for EPOLLOUT */
 
     bool authenticated;
     bool ended;   /* the client will send nothing more */
@@ -87,7 +89,8 @@ void conn_ready(struct conn *conn, struct pending *p);
 /* Stop running commands until the reason has gone. */
 void conn_stall(struct conn *conn, enum conn_stall why);
 
-/* Go on after a stall, if its reason has gone. Returns false if it stalled again for the engine. */
+/* Go on after a stall, if its reason has gone. Returns false if it still waits for what others hold
+ * too: the engine or memory. */
 bool conn_resume(struct conn *conn);
 
 /* End of turn: send what there is. Frees the connection if it ends; returns false then. */

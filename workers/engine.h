@@ -14,7 +14,11 @@ struct engine_conf {
     uint32_t max_clients;    /* of this worker */
     uint32_t timeout_s;      /* idle clients are closed after so long; 0: never */
     uint32_t keepalive_s;    /* TCP keepalive; 0: off */
+    uint64_t input_limit;    /* kept bytes of one connection's command; 0: LIMIT_CLIENT_INPUT */
     uint64_t output_limit;   /* unsent bytes of one connection; 0: LIMIT_CLIENT_OUTPUT */
+    uint64_t input_total;    /* the same of all connections of this worker: beyond it, those that */
+                             /* are in the middle of a command are not read from; 0: no limit */
+    uint64_t output_total;   /* beyond it the largest are closed; 0: no limit */
     const char *requirepass; /* NULL or "": no password */
     uint32_t timeout_ms;     /* of a request that names none; for messages only */
 };

@@ -506,6 +506,200 @@ static void a_value_that_is_too_big_is_refused_and_the_connection_lives(void **s
                         "-ERR string exceeds maximum allowed size (8388608 bytes)\r\n+PONG\r\n");
 }
 
+static void unfinished_commands_share_a_limit(void **state)
+{
+    static const char head[] = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$300000\r\n";
+    static char part[300002];
+    int many[8];
+
+    (void)state;
+    fake->engine.conf.input_total = 500000;
+    for (int i = 0; i < 8; i++) {
+        many[i] = client();
+        put_text(many[i], head);
+    }
+    turn();
+    size_t sent[8] = {0};
+    for (int round = 0; round < 2000; round++) {
+        for (int i = 0; i < 8; i++) {
+            ssize_t n = write(many[i], part, sizeof part - 2 - sent[i]);
+            sent[i] += n > 0 ? (size_t)n : 0;
+            if (sent[i] == sizeof part - 2 && write(many[i], "\r\n", 2) == 2)
+                sent[i] += 2;
+        }
+        loop_turn(loop, 1000);
+        assert_true(fake->clients->stats.buffer_bytes < 2500000);
+        if (fake->puts == 8)
+            break;
+    }
+    assert_int_equal(fake->puts, 8);
+    for (int i = 0; i < 8; i++) {
+        assert_string_equal(got(many[i]), "+OK\r\n");
+        close(many[i]);
+    }
+}
+
+static void the_largest_unread_output_goes_first(void **state)
+{
+    static char value[200001];
+
+    (void)state;
+    fake->engine.conf.output_total = 1 << 20;
+    memset(value, 'x', sizeof value - 1);
+    put_text(fd, "PING\r\n");
+    assert_string_equal(got(fd), "+PONG\r\n");
+    fake->defer = true;
+    int other = client();
+    for (int i = 0; i < 20; i++)
+        put_text(other, "GET k\r\n");
+    turn();
+    struct fake_entry *e = fake_find(fake, slice_str("k"));
+    struct object_write w = {.dot = {1, 1},
+                             .time = 1,
+                             .value = slice_of(value, sizeof value - 1),
+                             .sibling_limit = LIMIT_SIBLINGS};
+    object_empty(&fake->view, slice_str("k"));
+    assert_int_equal(object_put(&fake->view, &w, &e->object, NULL), 0);
+    struct coord_reply reply = {.object = slice_of(buf_head(&e->object), buf_len(&e->object))};
+    while (fake->queued > 0) {
+        uint64_t token = fake->queue[0].token;
+        clients_reply(fake->clients, token, &reply);
+        fake_deliver(fake, 0);
+    }
+    turn();
+    assert_int_equal(fake->clients->stats.slow_readers, 1);
+    assert_int_equal(fake->clients->stats.connected, 1);
+    assert_true(fake->clients->stats.buffer_bytes < 1 << 20);
+    put_text(fd, "PING\r\n");
+    assert_string_equal(got(fd), "+PONG\r\n");
+    close(other);
+}
+
+static void give_a_ring(struct ring_view *view, struct ring_index *index)
+{
+    memset(view, 0, sizeof *view);
+    view->epoch = 5;
+    view->q_bits = 7;
+    view->n = 2;
+    view->member_count = 2;
+    for (uint16_t i = 0; i < 2; i++) {
+        struct member *m = &view->members[i];
+        m->id.b[0] = (uint8_t)(i + 1);
+        snprintf(m->address, sizeof m->address, "127.0.0.%u", i + 1);
+        m->worker_port = 7001;
+        m->peer_port = 17001;
+        m->workers = 2;
+    }
+    for (uint32_t p = 0; p < 128; p++)
+        view->owner[p] = p < 64 ? 0 : 1;
+    ring_index_build(view, 2, index);
+    fake->engine.view = view;
+    fake->engine.index = index;
+}
+
+static void worker_ports_redirect_ten_times_and_then_serve(void **state)
+{
+    static struct ring_view view;
+    static struct ring_index index;
+    int pair[2];
+
+    (void)state;
+    give_a_ring(&view, &index);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_non_null(clients_adopt(fake->clients, pair[1], CLIENTS_WORKER));
+    /* "foo" is in slot 12182: partition 95, of the second node. */
+    for (int i = 0; i < 10; i++) {
+        put_text(pair[0], "GET foo\r\n");
+        assert_memory_equal(got(pair[0]), "-MOVED 12182 127.0.0.2:700", 26);
+    }
+    put_text(pair[0], "GET foo\r\n");
+    assert_string_equal(got(pair[0]), "$-1\r\n");
+    view.epoch++;
+    put_text(pair[0], "SET foo 1\r\n");
+    assert_memory_equal(got(pair[0]), "-MOVED", 6);
+    /* The front port serves every key. */
+    EXPECT("GET foo", "$-1\r\n");
+    close(pair[0]);
+}
+
+static void the_ring_is_told_as_a_redis_cluster(void **state)
+{
+    static struct ring_view view;
+    static struct ring_index index;
+
+    (void)state;
+    EXPECT("CLUSTER SLOTS", "*0\r\n");
+    EXPECT("CLUSTER MYID", "-CLUSTERDOWN there is no ring yet\r\n");
+    give_a_ring(&view, &index);
+    EXPECT("CLUSTER MYID", "$40\r\n0100000000000000000000000000000000000000\r\n");
+    EXPECT("CLUSTER KEYSLOT foo", ":12182\r\n");
+    EXPECT("CLUSTER KEYSLOT {foo}bar", ":12182\r\n");
+    EXPECT("CLUSTER COUNTKEYSINSLOT 16384", "-ERR Invalid slot\r\n");
+    put_text(fd, "CLUSTER NODES\r\n");
+    const char *nodes = got(fd);
+    const char *myself = strstr(nodes, "myself,master");
+    assert_non_null(myself);
+    assert_null(strstr(myself + 1, "myself"));
+    unsigned long slots = 0;
+    int lines = 0;
+    for (const char *at = strstr(nodes, "connected"); at != NULL; at = strstr(at + 1, "connected"))
+        lines++;
+    for (const char *at = strchr(nodes, '\n'); at != NULL; at = strchr(at + 1, ' ')) {
+        unsigned long from, to;
+        if (sscanf(at, " %lu-%lu", &from, &to) == 2)
+            slots += to - from + 1;
+    }
+    assert_int_equal(lines, 4);
+    assert_int_equal(slots, LIMIT_SLOTS);
+    put_text(fd, "CLUSTER INFO\r\n");
+    assert_non_null(strstr(got(fd), "cluster_state:ok\r\n"));
+    /* A node that is down is left out, its slots go to the next. */
+    view.members[1].state = MEMBER_FAULTY;
+    put_text(fd, "CLUSTER SLOTS\r\n");
+    assert_null(strstr(got(fd), "127.0.0.2"));
+    put_text(fd, "CLUSTER SHARDS\r\n");
+    assert_memory_equal(got(fd), "*2\r\n", 4);
+    put_text(fd, "CW.EXPLAIN foo\r\n");
+    assert_non_null(strstr(got(fd), "faulty"));
+}
+
+static void versions_are_shown_and_merged(void **state)
+{
+    char text[512], context[256];
+
+    (void)state;
+    EXPECT("CW.GET cart", "*4\r\n$7\r\ncontext\r\n$0\r\n\r\n$6\r\nvalues\r\n*0\r\n");
+    put_text(fd, "CW.PUT cart milk\r\n");
+    assert_memory_equal(got(fd), "*4\r\n$7\r\ncontext\r\n", 17);
+    put_text(fd, "CW.PUT cart eggs W 1 EX 100\r\n");
+    got(fd);
+    put_text(fd, "CW.GET cart\r\n");
+    const char *both = got(fd);
+    assert_non_null(strstr(both, "values\r\n*2\r\n$4\r\nmilk\r\n$4\r\neggs\r\n"));
+    assert_int_equal(sscanf(both + 17, "$%*d\r\n%255s", context), 1);
+    snprintf(text, sizeof text, "CW.PUT cart both CTX %s\r\n", context);
+    put_text(fd, text);
+    assert_non_null(strstr(got(fd), "acks"));
+    put_text(fd, "CW.GET cart R 1 TIMEOUT 100\r\n");
+    assert_non_null(strstr(got(fd), "values\r\n*1\r\n$4\r\nboth\r\n"));
+    assert_int_equal(fake->last_get.r, 1);
+    assert_int_equal(fake->last_get.timeout_ms, 100);
+    EXPECT("CW.PUT other v CTX !!", "-BADCTX the context is damaged, or is of another key\r\n");
+    EXPECT("CW.PUT cart v W 9", "-ERR W must be a number from 1 to 8\r\n");
+    EXPECT("CW.PUT cart v FOO 9", "-ERR syntax error\r\n");
+    EXPECT("CW.GET cart R", "-ERR R must be a number from 1 to 8\r\n");
+    put_text(fd, "CW.DEL cart\r\n");
+    got(fd);
+    put_text(fd, "CW.GET cart\r\n");
+    const char *gone = got(fd);
+    assert_non_null(strstr(gone, "values\r\n*0\r\n"));
+    assert_null(strstr(gone, "$0\r\n"));
+    put_text(fd, "CW.PUT cart v ID abc\r\nCW.PUT cart v ID abc\r\n");
+    assert_non_null(got(fd));
+    put_text(fd, "CW.GET cart\r\n");
+    assert_non_null(strstr(got(fd), "*1\r\n$1\r\nv\r\n"));
+}
+
 static void a_drain_ends_everything(void **state)
 {
     (void)state;
@@ -570,6 +764,11 @@ int main(void)
         T(half_closed_clients_still_get_their_replies),
         T(quit_ends_the_connection_after_its_replies),
         T(a_value_that_is_too_big_is_refused_and_the_connection_lives),
+        T(unfinished_commands_share_a_limit),
+        T(the_largest_unread_output_goes_first),
+        T(worker_ports_redirect_ten_times_and_then_serve),
+        T(the_ring_is_told_as_a_redis_cluster),
+        T(versions_are_shown_and_merged),
         T(a_drain_ends_everything),
         T(commands_describe_themselves),
     };
