@@ -157,7 +157,8 @@ static void accept_ready(void *arg, uint32_t events)
     struct clients *c = l->clients;
 
     (void)events;
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
+    /* On the shared port one at a time, so that the workers get equal shares of a crowd. */
+    for (int i = l->port == CLIENTS_FRONT ? ACCEPT_BATCH - 1 : 0; i < ACCEPT_BATCH; i++) {
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
@@ -231,6 +232,7 @@ void clients_reply(struct clients *c, uint64_t token, const struct coord_reply *
         return;
     }
     p->answer(p, part, answer, &p->parts);
+    conn_hold(conn, p);
     if (p->waiting == 0) {
         p->finish(p, conn_answer_out(conn, p));
         conn_ready(conn, p);

@@ -196,13 +196,14 @@ struct resp_out *conn_answer_out(struct conn *conn, struct pending *p)
     return out;
 }
 
-/* Count what a ready reply holds back. */
-static void hold(struct conn *conn, struct pending *p)
+void conn_hold(struct conn *conn, struct pending *p)
 {
-    size_t len = buf_len(&p->out.buf);
+    size_t len = buf_len(&p->out.buf) + buf_len(&p->parts.buf);
 
     conn->held += len - p->held;
     p->held = len;
+    if (conn->held > output_limit(conn))
+        clients_dirty(conn->clients, conn);
 }
 
 static void send_ready(struct conn *conn)
@@ -231,12 +232,13 @@ void conn_ready(struct conn *conn, struct pending *p)
 {
     ASSERT(p->conn == conn && p->waiting == 0 && !p->ready);
     p->ready = true;
+    resp_free(&p->parts);
     if (p == conn->head) {
         /* Its bytes, if any, are in conn->out already, unless it became the head only after they
          * were written. */
         send_ready(conn);
     } else {
-        hold(conn, p);
+        conn_hold(conn, p);
     }
     clients_dirty(conn->clients, conn);
 }
@@ -328,7 +330,7 @@ static size_t run_commands(struct conn *conn, uint8_t *data, size_t len)
         }
         at += parser->consumed;
         if (conn->tail != NULL && conn->tail->ready)
-            hold(conn, conn->tail);
+            conn_hold(conn, conn->tail);
         if (conn->owed >= LIMIT_PIPELINE)
             conn_stall(conn, CONN_PIPELINE);
         else if (output_high(conn))

@@ -83,6 +83,9 @@ void conn_disown(struct conn *conn, struct pending *p);
 /* Where p's answer may be written now. */
 struct resp_out *conn_answer_out(struct conn *conn, struct pending *p);
 
+/* Count the bytes that p holds until its turn comes. */
+void conn_hold(struct conn *conn, struct pending *p);
+
 /* p's reply is complete: send it and those behind it that are ready. */
 void conn_ready(struct conn *conn, struct pending *p);
 
