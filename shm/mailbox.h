@@ -49,6 +49,12 @@
  * frame before the first byte of another producer. Bytes of a pair (p, c) that were not taken when
  * either died are never looked at again. Whatever was in flight then is "outcome unknown".
  *
+ * The two directions between two workers are streams of their own and begin anew independently:
+ * -ERR_CLOSED of mailbox_write() says nothing of a frame that is half read, and -ERR_CLOSED of
+ * mailbox_peek() nothing of one that is half written (it may be for the sibling's successor).
+ * mailbox_write() with no bytes after a 1 of mailbox_out_refresh() tells at once whether what was sent
+ * is lost.
+ *
  * Wake-up. C stores sleeping = 1, looks at all tails once more and then blocks; P stores tail and
  * then loads sleeping. All four are sequentially consistent, so at least one of the two sees the
  * other's store, and no wake-up is lost. The other direction is alike: P stores waiting = 1, looks at
