@@ -187,7 +187,7 @@ static void info_clockwise(struct buf *b, const struct call *call, const struct 
                "coordinated_puts:%llu\r\ncoordinated_gets:%llu\r\nforwarded:%llu\r\n"
                "no_quorum:%llu\r\nunknown_outcomes:%llu\r\nsiblings_seen:%llu\r\n"
                "hints_stored:%llu\r\nread_repairs:%llu\r\n",
-               i->node_id, v != NULL && v->epoch > 0, v != NULL ? (ull)v->epoch : 0,
+               i->node_id, i->ring_ready, v != NULL ? (ull)v->epoch : 0,
                v != NULL ? v->member_count : 0, alive, v != NULL ? 1u << v->q_bits : 0,
                v != NULL ? v->n : 0, (ull)i->in_flight, (ull)i->coordinated_puts,
                (ull)i->coordinated_gets, (ull)i->forwarded, (ull)i->no_quorum, (ull)i->unknown,

@@ -5,6 +5,7 @@
 
 #include "core/ring.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Counted by the client side of one worker. Written by its thread alone; the engine may copy it to
@@ -48,6 +49,9 @@ struct worker_info {
     uint64_t disk_full, pressure_us, expired, vnodes_open;
     const char *durability; /* "always", "everysec" or "never" */
     /* coordination */
+    bool
+        ring_ready; /* the ring is known, every worker of this node serves and reaches all workers of
+                        the members believed up */
     uint64_t coordinated_puts, coordinated_gets, forwarded, no_quorum, unknown, siblings_seen;
     uint64_t hints_stored, read_repairs, in_flight;
     /* cpu, seconds */

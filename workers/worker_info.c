@@ -115,6 +115,26 @@ static void fill_node(const struct worker *w, struct worker_info *info)
     snprintf(info->config_file, sizeof info->config_file, "%s", view.config_file);
 }
 
+/* Do all workers of this node serve, and reach all workers of the members believed up? */
+static bool ring_ready(const struct worker *w, const uint64_t *sums)
+{
+    uint64_t wanted = 0;
+
+    if (w->view.epoch == 0)
+        return false;
+    for (uint16_t i = 0; i < w->view.member_count; i++)
+        if (i != w->view.self && w->view.members[i].state < MEMBER_FAULTY)
+            wanted += (uint64_t)w->view.members[i].workers * w->workers;
+    for (uint16_t i = 0; i < w->workers; i++) {
+        const struct worker_seg *seg = i == w->index ? &w->seg : &w->sibling[i];
+
+        if (!segment_mapped(&seg->segment) ||
+            atomic_load_explicit(&seg->body->state, memory_order_relaxed) != WORKER_SERVING)
+            return false;
+    }
+    return sums[CTR_peer_links_up] >= wanted;
+}
+
 void worker_info_fill(void *arg, struct worker_info *info)
 {
     struct worker *w = arg;
@@ -127,6 +147,7 @@ void worker_info_fill(void *arg, struct worker_info *info)
     fill_clients(sums, &info->clients);
     fill_store(w, sums, info);
     fill_coordination(sums, info);
+    info->ring_ready = ring_ready(w, sums);
     fill_identity(w, info);
     fill_node(w, info);
     info->max_clients = w->conf.node.max_clients;

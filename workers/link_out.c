@@ -1,0 +1,356 @@
+/* Outgoing links: one connection to one worker of another node, its handshake, its output, and the
+ * judgement whether that worker is there. Runs in a worker; blocks nowhere. */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/rand.h"
+#include "workers/link_impl.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void on_ready(void *arg, uint32_t events);
+
+void link_out_init(struct link *l, struct link_set *s, uint16_t member, uint16_t worker,
+                   const struct member *m)
+{
+    memset(l, 0, sizeof *l);
+    l->set = s;
+    l->member = member;
+    l->worker = worker;
+    l->node = m->id;
+    snprintf(l->address, sizeof l->address, "%s", m->address);
+    l->port = (uint16_t)(m->peer_port + worker);
+    l->fd = -1;
+    l->retry_us = LINK_RETRY_MIN;
+    l->made_us = clock_mono_us();
+    buf_init(&l->out, LIMIT_LINK_OUTPUT);
+    buf_init(&l->hello, 4096);
+    frame_reader_init(&l->in, 4096);
+    s->stats.links_known++;
+}
+
+/* Close the socket; no callback. */
+static void hang_up(struct link *l)
+{
+    if (l->fd < 0)
+        return;
+    if (l->state == LINK_UP)
+        l->set->stats.links_up--;
+    loop_remove(l->set->loop, &l->watch);
+    close(l->fd);
+    l->fd = -1;
+    l->state = LINK_WAITING;
+    buf_clear(&l->hello);
+    frame_reader_free(&l->in);
+    frame_reader_init(&l->in, 4096);
+}
+
+/* And forget what was queued. */
+static void disconnect(struct link *l)
+{
+    hang_up(l);
+    l->waiting_us = 0;
+    buf_clear(&l->out);
+    buf_shrink(&l->out, 0);
+}
+
+void link_out_close(struct link *l)
+{
+    disconnect(l);
+    buf_free(&l->out);
+    buf_free(&l->hello);
+    frame_reader_free(&l->in);
+    l->set->stats.links_known--;
+}
+
+void link_out_fail(struct link *l)
+{
+    struct link_set *s = l->set;
+    bool first = !l->failed;
+
+    /* While a ring is young the other side may not have heard of us yet and turn us away: what is
+     * queued waits for the next call. */
+    if (l->state == LINK_GREETING && !l->ever_up && clock_mono_us() - l->made_us < LINK_GRACE) {
+        hang_up(l);
+        l->retry_at_us = clock_mono_us() + LINK_RETRY_MIN;
+        return;
+    }
+    disconnect(l);
+    l->failed = true;
+    l->retry_at_us = clock_mono_us() + l->retry_us;
+    l->retry_us = l->retry_us * 2 < LINK_RETRY_MAX ? l->retry_us * 2 : LINK_RETRY_MAX;
+    if (!first)
+        return;
+    s->stats.downs++;
+    link_set_verdict(s, &l->node, l->worker, false);
+    s->events.on_down(s->events.arg, l->member, l->worker);
+}
+
+/* ---- connecting ---- */
+
+static int begin_connect(const struct link *l)
+{
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(l->port)};
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(l->port)};
+    bool is_v6 = inet_pton(AF_INET6, l->address, &v6.sin6_addr) == 1;
+    int one = 1;
+
+    if (!is_v6 && inet_pton(AF_INET, l->address, &v4.sin_addr) != 1)
+        return -1;
+    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    int rc = is_v6 ? connect(fd, (struct sockaddr *)&v6, sizeof v6)
+                   : connect(fd, (struct sockaddr *)&v4, sizeof v4);
+    if (rc != 0 && errno != EINPROGRESS) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+void link_out_connect(struct link *l)
+{
+    ASSERT(l->state == LINK_WAITING && l->fd < 0);
+    l->begun_us = clock_mono_us();
+    l->fd = begin_connect(l);
+    if (l->fd < 0 ||
+        loop_add(l->set->loop, &l->watch, l->fd, EPOLLIN | EPOLLOUT, on_ready, l) != 0) {
+        if (l->fd >= 0)
+            close(l->fd);
+        l->fd = -1;
+        link_out_fail(l);
+        return;
+    }
+    l->state = LINK_CONNECTING;
+}
+
+static void greet(struct link *l)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    static const uint8_t zeros[LINK_NONCE];
+
+    if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
+        link_out_fail(l);
+        return;
+    }
+    rand_bytes(l->nonce, sizeof l->nonce);
+    l->state = LINK_GREETING;
+    if (link_hello_append(l->set, &l->hello, LINK_CALLER, l->nonce, zeros, l->worker, false) != 0)
+        link_out_fail(l);
+    else
+        link_out_flush(l);
+}
+
+/* The called worker has answered. */
+static int finish_greeting(struct link *l, const struct msg *m)
+{
+    struct link_set *s = l->set;
+    const struct msg_HELLO *h = &m->u.HELLO;
+
+    if (m->kind != MSG_HELLO)
+        return -ERR_FORMAT;
+    int rc = link_hello_check(s, h);
+    if (rc == 0 && (memcmp(h->node.data, l->node.b, NODE_ID_BYTES) != 0 || h->worker != l->worker))
+        rc = -ERR_DENIED; /* somebody else lives there now */
+    if (rc == 0)
+        rc = link_hello_verify(s, h, LINK_CALLED, l->nonce, h->nonce.data);
+    if (rc == 0)
+        rc = link_hello_append(s, &l->hello, LINK_CALLER, l->nonce, h->nonce.data, l->worker, true);
+    if (rc != 0)
+        return rc;
+    l->state = LINK_UP;
+    l->ever_up = true;
+    s->stats.links_up++;
+    s->stats.connects++;
+    l->retry_us = LINK_RETRY_MIN;
+    l->waiting_us = 0;
+    l->heard_us = clock_mono_us();
+    if (l->failed) {
+        l->failed = false;
+        link_set_verdict(s, &l->node, l->worker, true);
+    }
+    link_out_flush(l);
+    return 0;
+}
+
+/* ---- output ---- */
+
+static void want_write(struct link *l, bool yes)
+{
+    loop_modify(l->set->loop, &l->watch, yes ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* Write one buffer. 1: all of it, 0: the socket is full, -1: broken. */
+static int write_out(struct link *l, struct buf *b)
+{
+    while (buf_len(b) > 0) {
+        ssize_t n = send(l->fd, buf_head(b), buf_len(b), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return 0;
+        if (n < 0)
+            return -1;
+        l->set->stats.writes++;
+        l->set->stats.bytes_out += (uint64_t)n;
+        buf_consume(b, (size_t)n);
+    }
+    return 1;
+}
+
+void link_out_flush(struct link *l)
+{
+    int rc = write_out(l, &l->hello);
+
+    if (rc == 1 && l->state == LINK_UP)
+        rc = write_out(l, &l->out);
+    if (rc < 0) {
+        link_out_fail(l);
+        return;
+    }
+    buf_shrink(&l->out, LINK_READ_BYTES);
+    want_write(l, rc == 0);
+}
+
+int link_out_send(struct link *l, const struct msg *m)
+{
+    struct link_set *s = l->set;
+
+    if (l->failed)
+        return -ERR_UNAVAILABLE;
+    int rc = frame_append_msg(&l->out, m);
+    if (rc == -ERR_LIMIT && buf_len(&l->out) > 0) {
+        s->stats.backed_up++;
+        return -ERR_BUSY;
+    }
+    if (rc != 0)
+        return rc;
+    s->stats.sent++;
+    if (l->waiting_us == 0)
+        l->waiting_us = loop_now_us(s->loop);
+    if (!l->queued) {
+        l->queued = true;
+        l->next_dirty = s->dirty;
+        s->dirty = l;
+    }
+    return 0;
+}
+
+/* ---- input: the answer to HELLO, then PONGs ---- */
+
+static int take(struct link *l, struct slice payload)
+{
+    struct msg m;
+    int rc = msg_codec_decode(l->set->codec, payload, &m);
+
+    if (rc != 0)
+        return rc;
+    if (l->state == LINK_GREETING)
+        return finish_greeting(l, &m);
+    if (m.kind != MSG_PONG)
+        return -ERR_FORMAT;
+    link_out_heard(l);
+    return 0;
+}
+
+static void on_input(struct link *l)
+{
+    for (;;) {
+        size_t room;
+        struct slice payload;
+        uint8_t *at = frame_reader_space(&l->in, &room);
+        ssize_t n = at == NULL ? 0 : recv(l->fd, at, room, MSG_DONTWAIT);
+        int rc = 0;
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            link_out_fail(l);
+            return;
+        }
+        frame_reader_filled(&l->in, (size_t)n);
+        while (l->fd >= 0 && (rc = frame_reader_next(&l->in, &payload)) == 1)
+            if ((rc = take(l, payload)) != 0)
+                break;
+        if (l->fd < 0)
+            return;
+        if (rc < 0) {
+            if (rc == -ERR_FORMAT)
+                l->set->stats.dropped_format++;
+            else
+                l->set->stats.dropped_handshake++;
+            link_out_fail(l);
+            return;
+        }
+    }
+}
+
+static void on_ready(void *arg, uint32_t events)
+{
+    struct link *l = arg;
+
+    if (l->state == LINK_CONNECTING) {
+        greet(l);
+        return;
+    }
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        on_input(l);
+    if (l->fd >= 0 && (events & EPOLLOUT))
+        link_out_flush(l);
+}
+
+/* ---- judgement ---- */
+
+void link_out_heard(struct link *l)
+{
+    l->heard_us = loop_now_us(l->set->loop);
+    l->waiting_us = 0;
+}
+
+static void ping(struct link *l, uint64_t now_us)
+{
+    struct msg m = {.kind = MSG_PING, .u.PING = {.token = now_us}};
+
+    if (now_us - l->pinged_us < l->set->conf.peer_timeout_ms * 250ull)
+        return; /* one every quarter of the timeout is enough */
+    l->pinged_us = now_us;
+    link_out_send(l, &m);
+}
+
+void link_out_tick(struct link *l, uint64_t now_us)
+{
+    uint64_t timeout_us = l->set->conf.peer_timeout_ms * 1000ull;
+
+    switch (l->state) {
+    case LINK_WAITING:
+        if (now_us >= l->retry_at_us)
+            link_out_connect(l);
+        break;
+    case LINK_CONNECTING:
+    case LINK_GREETING:
+        if (now_us - l->begun_us > (l->failed ? LINK_HELLO_TIME : timeout_us))
+            link_out_fail(l);
+        break;
+    case LINK_UP:
+        if (l->waiting_us != 0 && now_us > l->waiting_us + timeout_us)
+            link_out_fail(l);
+        else if (l->waiting_us != 0 && now_us > l->waiting_us + timeout_us / 2)
+            ping(l, now_us);
+        else if (l->waiting_us == 0 && now_us > l->heard_us + 2 * timeout_us)
+            ping(l, now_us);
+        break;
+    }
+}
