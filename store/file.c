@@ -142,6 +142,13 @@ bool file_exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+uint64_t file_size(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
 void file_path(char *out, const char *format, ...)
 {
     va_list args;

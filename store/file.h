@@ -36,6 +36,9 @@ int file_remove_dir(const char *path);
 
 bool file_exists(const char *path);
 
+/* Bytes of a file, 0 if there is none. */
+uint64_t file_size(const char *path);
+
 /* snprintf into a path buffer of FILE_PATH bytes; asserts that it fits (paths are checked when the
  * store is opened). */
 void file_path(char *out, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -282,7 +282,7 @@ static bool switch_segment(struct journal *j, uint64_t need)
 {
     struct journal_file old;
 
-    if (j->conf.durability != STORE_NEVER)
+    if (j->conf.durability != STORE_NEVER && j->current.fd >= 0)
         sync_current(j, j->written_lsn);
     pthread_mutex_lock(&j->lock);
     while (j->next.fd < 0 || j->next.size < need + JOURNAL_HEADER) {
@@ -307,7 +307,8 @@ static bool switch_segment(struct journal *j, uint64_t need)
         wait_us(j, RETRY_US);
     }
     old = j->current;
-    if (list_push(&j->retained, (struct retired){old.sequence, old.last_lsn, old.size}) != 0)
+    if (old.fd >= 0 &&
+        list_push(&j->retained, (struct retired){old.sequence, old.last_lsn, old.size}) != 0)
         check_panic("no memory for the list of journal segments");
     j->current = j->next;
     j->next.fd = -1;
@@ -583,6 +584,21 @@ void journal_stats(const struct journal *j, struct journal_stats *out)
     pthread_mutex_unlock(&mutable->lock);
 }
 
+/* The first segment to write to: a new one, or on a full disk none for now. */
+static int first_segment(struct journal *j)
+{
+    const struct journal_conf *conf = &j->conf;
+    int err = journal_file_create(&j->current, j->dir, conf->worker, conf->next_sequence,
+                                  conf->segment_bytes);
+
+    if (err != -ERR_DISKFULL)
+        return err;
+    log_error("disk full: writes are refused until there is room");
+    j->full = true;
+    j->current = (struct journal_file){.fd = -1, .sequence = conf->next_sequence - 1};
+    return 0;
+}
+
 static uint64_t reserve_size(uint64_t segment_bytes)
 {
     uint64_t size = segment_bytes / 4;
@@ -606,7 +622,8 @@ int journal_open(struct journal **out, const struct journal_conf *conf)
     j->written_lsn = j->synced_lsn = conf->next_lsn - 1;
     atomic_store(&j->durable, j->written_lsn);
     j->next.fd = -1;
-    j->have_reserve = file_exists(j->reserve_path);
+    j->have_reserve = file_size(j->reserve_path) == j->reserve_bytes;
+    j->marked = true; /* nothing to mark yet */
     pthread_mutex_init(&j->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -616,8 +633,7 @@ int journal_open(struct journal **out, const struct journal_conf *conf)
     if (err == 0)
         err = batch_room(&j->writing, 1);
     if (err == 0)
-        err = journal_file_create(&j->current, j->dir, conf->worker, conf->next_sequence,
-                                  conf->segment_bytes);
+        err = first_segment(j);
     if (err == 0 && pthread_create(&j->thread, NULL, journal_main, j) != 0) {
         journal_file_close(&j->current);
         err = -ERR_NOMEM;

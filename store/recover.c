@@ -91,10 +91,11 @@ static int apply(void *arg, const struct journal_record *record, struct slice pa
     }
     err = apply_to_vnode(s, s->vnodes[record->partition], record, payload);
     s->stats.recovered_records++;
-    while (err == 0 && s->oldest != NULL &&
+    while (err == 0 && s->oldest != NULL && s->flushing_count == 0 &&
            s->pool.used > s->conf.write_buffer_bytes / 100 * FULL_AT)
         err = flush_oldest(s);
-    return err;
+    /* On a full disk the rest stays in memory: it was there before the restart, too. */
+    return err == -ERR_DISKFULL ? 0 : err;
 }
 
 static void report(void *arg, uint64_t done, uint64_t total)

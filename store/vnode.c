@@ -317,6 +317,11 @@ static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool creat
     v->next_n = v->work.meta.reserved + 1;
     v->work.meta.reserved += VNODE_DOT_BLOCK;
     err = commit_meta(v);
+    if (err == -ERR_DISKFULL && v->work.meta.id == id_before && worker == conf->worker) {
+        /* It can be read; the first dot will ask for a block again. */
+        v->work.meta.reserved -= VNODE_DOT_BLOCK;
+        err = 0;
+    }
     if (err == 0 && (v->work.meta.id != id_before || worker != conf->worker))
         err = vnode_write_id(conf->data_dir, &v->work.meta, conf->worker);
     return err;

@@ -173,6 +173,8 @@ static inline int kit_put_full(struct store *s, unsigned n, unsigned v, size_t s
     struct dot dot;
     int err = kit_dot(s, kit_partition(key), &dot);
 
+    if (value == NULL)
+        return -ERR_NOMEM;
     snprintf(value, 16, "%u", v);
     if (err == 0)
         err =

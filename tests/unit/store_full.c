@@ -1,0 +1,166 @@
+/* A full disk: no file can grow. Writes are refused with a clear error, reads and deletes go on, a
+ * restart works, and everything resumes by itself when there is room. */
+#include "tests/unit/store_kit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include <cmocka.h>
+
+static _Atomic bool full;
+
+/* Would the write make the file larger? */
+static bool refused(int fd, off_t end)
+{
+    struct stat st;
+
+    if (!full || fstat(fd, &st) != 0 || end <= st.st_size)
+        return false;
+    errno = ENOSPC;
+    return true;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+    return refused(fd, offset + (off_t)len) ? -1 : syscall(SYS_pwrite64, fd, data, len, offset);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+    off_t end = lseek(fd, 0, SEEK_CUR);
+
+    for (int i = 0; i < count; i++)
+        end += (off_t)parts[i].iov_len;
+    return refused(fd, end) ? -1 : syscall(SYS_writev, fd, parts, count);
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+    return refused(fd, offset + len) ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, len);
+}
+
+static int put(struct store *s, unsigned n, unsigned v, uint64_t *lsn)
+{
+    int err = kit_put_full(s, n, v, 500, 0, lsn);
+
+    if (err == 0)
+        kit_wait(s, *lsn);
+    kit_turn(s);
+    return err;
+}
+
+/* A delete: small, and allowed to use the reserve. */
+static int delete (struct store *s, unsigned n)
+{
+    static struct buf object;
+    struct object empty;
+    char text[KIT_KEY];
+    struct slice key = kit_key(n, text);
+    struct position pos = position_of(key);
+    struct object_write w = {.tombstone = true, .time = UINT32_MAX, .sibling_limit = 64};
+    uint64_t lsn;
+    int err = kit_dot(s, kit_partition(key), &w.dot);
+
+    object_empty(&empty, key);
+    buf_clear(&object);
+    if (err == 0)
+        err = object_put(&empty, &w, &object, NULL);
+    if (err == 0)
+        err = store_put(s, kit_partition(key), &pos, slice_of(buf_head(&object), buf_len(&object)),
+                        true, &lsn);
+    if (err == 0)
+        kit_wait(s, lsn);
+    return err;
+}
+
+static void service_goes_on_without_writes_and_resumes_by_itself(void **state)
+{
+    struct store_conf conf;
+    struct store_stats stats;
+    uint64_t lsn = 0;
+    unsigned last = 0;
+    char dir[256];
+    int err = 0;
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    conf = kit_conf(dir);
+    conf.write_buffer_bytes = 4 << 20;
+    struct store *s = kit_open_conf(&conf);
+    for (unsigned n = 0; n < 100; n++)
+        assert_int_equal(put(s, n, 1000 + n, &lsn), 0);
+    full = true;
+    for (last = 100; last < 20000 && err == 0; last++)
+        err = put(s, last, 1000 + last, &lsn);
+    last--;
+    assert_int_equal(err, -ERR_DISKFULL);
+    store_stats(s, &stats);
+    assert_true(stats.disk_full > 0);
+    for (unsigned n = 0; n < last; n++)
+        assert_int_equal(kit_get(s, n), 1000 + n);
+    for (unsigned n = 0; n < 20; n++)
+        assert_int_equal(delete (s, n), 0);
+
+    store_close(s); /* a restart on the full disk */
+    s = kit_open_conf(&conf);
+    for (unsigned n = 20; n < last; n++)
+        assert_int_equal(kit_get(s, n), 1000 + n);
+    assert_int_equal(kit_get(s, 3), -ERR_INTERNAL); /* deleted */
+
+    full = false;
+    for (int i = 0; i < 400 && (err = put(s, last, 7, &lsn)) != 0; i++)
+        usleep(10000);
+    assert_int_equal(err, 0);
+    kit_flush(s);
+    for (unsigned n = 20; n < last; n++)
+        assert_int_equal(kit_get(s, n), 1000 + n);
+    assert_int_equal(kit_get(s, last), 7);
+    store_close(s);
+    kit_remove(dir);
+}
+
+static void flushes_that_find_no_room_are_tried_again(void **state)
+{
+    struct store_stats stats;
+    char dir[256];
+    uint64_t lsn;
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    struct store *s = kit_open(dir);
+    for (unsigned n = 0; n < 2000; n++)
+        assert_int_equal(kit_put_full(s, n, n, 100, 0, &lsn), 0);
+    kit_wait(s, lsn);
+    full = true;
+    kit_ahead_us += 7200000000ull;
+    for (int i = 0; i < 50; i++) {
+        kit_turn(s);
+        usleep(1000);
+    }
+    store_stats(s, &stats);
+    assert_true(stats.buffer_bytes > 0);
+    for (unsigned n = 0; n < 2000; n++)
+        assert_int_equal(kit_get(s, n), n);
+    full = false;
+    kit_flush(s);
+    for (unsigned n = 0; n < 2000; n++)
+        assert_int_equal(kit_get(s, n), n);
+    store_close(s);
+    kit_remove(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(service_goes_on_without_writes_and_resumes_by_itself),
+        cmocka_unit_test(flushes_that_find_no_room_are_tried_again),
+    };
+
+    return cmocka_run_group_tests_name("a full disk refuses writes and loses nothing", tests, NULL,
+                                       NULL);
+}
