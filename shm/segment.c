@@ -69,7 +69,8 @@ static int refuse_errno(struct segment *s, const char *what)
 }
 
 /* The start time of a process, in clock ticks since boot: field 22 of /proc/PID/stat, counted after
- * the command's name, which may contain anything. 0 if there is no such process. */
+ * the command's name, which may contain anything. 0 if there is no such process, or if it is dead and
+ * only waits to be collected (state Z). */
 static uint64_t birth_of(uint32_t pid)
 {
     char path[64], text[1024];
@@ -83,6 +84,8 @@ static uint64_t birth_of(uint32_t pid)
         return 0;
     text[n] = 0;
     char *at = strrchr(text, ')');
+    if (at != NULL && (at[1] != ' ' || at[2] == 'Z' || at[2] == 'X'))
+        return 0;
     for (int field = 2; at != NULL && field < 22; field++)
         at = strchr(at + 1, ' ');
     return at == NULL ? 0 : strtoull(at + 1, NULL, 10);

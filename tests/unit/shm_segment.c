@@ -69,6 +69,28 @@ static void a_reader_sees_what_was_published(void **state)
     segment_close(&r);
 }
 
+static void a_dead_writer_is_known_as_dead_before_anyone_collects_it(void **state)
+{
+    struct segment w = {0}, r = {0};
+    siginfo_t info;
+
+    (void)state;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        KIT_CHECK(segment_create(&w, kit_dir, "ring.seg", &spec, 9) == 0);
+        KIT_CHECK(segment_publish(&w) == 0);
+        _exit(0);
+    }
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(segment_attach(&r, kit_dir, "ring.seg", &spec), 0);
+    assert_int_equal(r.header->pid, pid);
+    assert_false(segment_writer_alive(&r));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_false(segment_writer_alive(&r));
+    segment_close(&r);
+}
+
 static void an_unpublished_segment_has_no_name_and_leaves_nothing(void **state)
 {
     struct segment w = {0};
@@ -399,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest segments[] = {
         CASE(a_reader_sees_what_was_published),
+        CASE(a_dead_writer_is_known_as_dead_before_anyone_collects_it),
         CASE(an_unpublished_segment_has_no_name_and_leaves_nothing),
         CASE(a_left_over_temporary_file_is_no_obstacle),
         CASE(a_missing_directory_is_an_error_with_a_reason),
