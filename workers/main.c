@@ -63,7 +63,7 @@ static void fill_coord_conf(struct worker *w, struct coord_conf *conf)
         .timeout_ms = w->conf.cluster.request_timeout_ms,
         .replica_ms = w->conf.cluster.fallback_after_ms,
         .hedge_min_ms = w->conf.cluster.hedge_min_ms,
-        .sibling_limit = LIMIT_SIBLINGS,
+        .sibling_limit = w->conf.limits.siblings,
         .rule_count = (uint16_t)(w->conf.prefix_count + 1),
         .rules = w->rules,
     };
@@ -123,7 +123,10 @@ static void fill_engine_conf(struct worker *w)
         .max_clients = (c->node.max_clients + w->workers - 1) / w->workers,
         .timeout_s = c->limits.client_idle_ms / 1000u,
         .keepalive_s = 300,
+        .input_limit = c->limits.client_input_bytes,
         .output_limit = c->limits.client_output_bytes,
+        .input_total = c->limits.total_input_bytes / w->workers,
+        .output_total = c->limits.total_output_bytes / w->workers,
         .requirepass = c->security.requirepass,
         .timeout_ms = c->cluster.request_timeout_ms,
     };
