@@ -113,6 +113,7 @@ static void strike_disk(struct sim *s, enum fault_kind kind, unsigned node)
 {
     if (!amnesiac(s, node))
         return;
+    s->forgetful = true;
     sim_trace(s, "disk", kind, node, 0);
     if (kind == FAULT_BACKUP)
         disk_backup(s, node);

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 
 #define WALL_START_MS 1700000000000ull
+#define RUBBISH       (256u << 10) /* bytes */
+
+enum { HANDOFFS = 8 };
 
 unsigned worker_of_key(const struct sim *s, unsigned node, unsigned key)
 {
@@ -322,13 +325,14 @@ bool worker_request(struct worker *w, struct request *r)
     return rc == 0;
 }
 
-static void *memory_for(size_t size)
+/* Memory for a worker's life, kept for the next one, full of rubbish where it is likely to matter. */
+static void *memory_for(void **memory, size_t size)
 {
-    void *memory = aligned_alloc(64, (size + 63) / 64 * 64);
-
-    ASSERT(memory != NULL);
-    memset(memory, 0xa5, size);
-    return memory;
+    if (*memory == NULL)
+        *memory = aligned_alloc(64, (size + 63) / 64 * 64);
+    ASSERT(*memory != NULL);
+    memset(*memory, 0xa5, size < RUBBISH ? size : RUBBISH);
+    return *memory;
 }
 
 void worker_start(struct sim *s, unsigned node, unsigned worker)
@@ -352,10 +356,12 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
                                         .remove = handoff_remove};
     struct handoff_conf handoff_conf = {.worker = (uint16_t)worker,
                                         .workers = (uint16_t)s->workers,
-                                        .in_flight = (uint32_t)sim_range(s, 1, 8),
+                                        .in_flight = HANDOFFS,
                                         .per_second = 1000,
                                         .timeout_ms = 500,
                                         .idle_ms = 200};
+
+    size_t handoff_bytes = handoff_size(&handoff_conf);
 
     if (w->up || !s->node[node].up)
         return;
@@ -365,11 +371,11 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
     w->tick_at = UINT64_MAX;
     w->durable = w->journal.first_lsn - 1;
     disk_started(w);
-    w->memory = memory_for(coord_size(&s->conf));
-    w->coord = coord_init(w->memory, &s->conf, &host, &w->scratch_a, &w->scratch_b,
-                          (uint16_t)worker, rand_next(&s->rand));
-    w->handoff_memory = memory_for(handoff_size(&handoff_conf));
-    w->handoff = handoff_init(w->handoff_memory, &handoff_conf, &handoff_host);
+    w->coord = coord_init(memory_for(&w->memory, coord_size(&s->conf)), &s->conf, &host,
+                          &w->scratch_a, &w->scratch_b, (uint16_t)worker, rand_next(&s->rand));
+    handoff_conf.in_flight = (uint32_t)sim_range(s, 1, HANDOFFS);
+    w->handoff =
+        handoff_init(memory_for(&w->handoff_memory, handoff_bytes), &handoff_conf, &handoff_host);
     coord_set_view(w->coord, &s->node[node].view, &s->node[node].index);
     handoff_set_view(w->handoff, &s->node[node].view);
     net_worker_back(s, node, worker);
@@ -386,8 +392,6 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent)
     w->up = false;
     disk_crashed(w);
     net_worker_gone(s, node, worker, silent);
-    free(w->memory);
-    free(w->handoff_memory);
     buf_free(&w->scratch_a);
     buf_free(&w->scratch_b);
     w->coord = NULL;
@@ -397,6 +401,7 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent)
 
 void worker_crash(struct sim *s, unsigned node, unsigned worker)
 {
+    s->forgetful = true;
     stop(s, node, worker, false);
 }
 
@@ -404,6 +409,7 @@ void node_crash(struct sim *s, unsigned node)
 {
     bool silent = sim_percent(s, 50);
 
+    s->forgetful = true;
     for (unsigned w = 0; w < s->workers; w++)
         stop(s, node, w, silent);
     s->node[node].up = false;

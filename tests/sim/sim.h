@@ -382,7 +382,8 @@ struct sim {
     unsigned block;   /* dots reserved at once */
     uint64_t think_us;
     bool handoff_always;
-    bool calm; /* nothing breaks in this run */
+    bool calm;      /* nothing breaks in this run */
+    bool forgetful; /* a crash or a damaged disk may have cost hints that were owed */
     uint64_t fault_gap_us;
     unsigned fault_total, fault_weight[SIM_FAULTS];
     uint32_t amnesiacs; /* bit per node: may lose its disk */
