@@ -39,19 +39,16 @@ static bool replicas_option(struct call *call, uint32_t i, uint8_t *out)
 /* SET's options from argument 3 on. Replies the error and returns false. */
 static bool set_options(struct call *call, struct msg_PUT *put)
 {
-    bool timed = false;
+    struct expiry_choice choice = {0};
 
     for (uint32_t i = 3; i < call->argc; i++) {
         bool more = i + 1 < call->argc;
-        enum expiry_unit unit;
 
-        if (more && !timed && expiry_option(call, i, &unit)) {
-            if (!expiry_read(call, ++i, unit, &put->expiry))
-                return false;
-            timed = true;
-        } else if (call_is(call, i, "keepttl") && !timed) {
+        if (more && expiry_choose(call, i, &choice)) {
+            i++;
+        } else if (call_is(call, i, "keepttl") && choice.at == 0) {
             put->flags |= PUT_KEEP_TTL;
-            timed = true;
+            choice.other = true;
         } else if (call_is(call, i, "get")) {
             put->flags |= PUT_RETURN_OLD;
         } else if (more && call_is(call, i, "ctx")) {
@@ -71,7 +68,8 @@ static bool set_options(struct call *call, struct msg_PUT *put)
             return false;
         }
     }
-    return true;
+    /* As in Redis, the time is looked at when all options have been understood. */
+    return choice.at == 0 || expiry_read(call, choice.at, choice.unit, &put->expiry);
 }
 
 enum call_result cmd_set(struct call *call)
@@ -119,15 +117,19 @@ enum call_result cmd_getex(struct call *call)
 {
     struct msg_PUT put = {
         .key = call->argv[1], .op = PUT_EXPIRE, .flags = PUT_RETURN_OLD | PUT_IF_EXISTS};
-    enum expiry_unit unit;
+    struct expiry_choice choice = {0};
 
     if (call->argc == 2)
         return cmd_get(call);
-    if (call->argc == 3 && call_is(call, 2, "persist"))
-        put.expiry = 0;
-    else if (call->argc != 4 || !expiry_option(call, 2, &unit))
-        return call_syntax_error(call);
-    else if (!expiry_read(call, 3, unit, &put.expiry))
+    for (uint32_t i = 2; i < call->argc; i++) {
+        if (i + 1 < call->argc && expiry_choose(call, i, &choice))
+            i++;
+        else if (call_is(call, i, "persist") && choice.at == 0)
+            choice.other = true;
+        else
+            return call_syntax_error(call);
+    }
+    if (choice.at != 0 && !expiry_read(call, choice.at, choice.unit, &put.expiry))
         return CALL_DONE;
     if (!call_key_ok(call, put.key))
         return CALL_DONE;

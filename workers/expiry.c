@@ -16,6 +16,18 @@ bool expiry_option(struct call *call, uint32_t i, enum expiry_unit *unit)
     return false;
 }
 
+bool expiry_choose(struct call *call, uint32_t i, struct expiry_choice *choice)
+{
+    enum expiry_unit unit;
+
+    if (!expiry_option(call, i, &unit) || choice->other ||
+        (choice->at != 0 && choice->unit != unit))
+        return false;
+    choice->at = i + 1;
+    choice->unit = unit;
+    return true;
+}
+
 static bool invalid(struct call *call)
 {
     call_errorf(call, "ERR invalid expire time in '%s' command", call->command->name);

@@ -6,6 +6,17 @@
 
 enum expiry_unit { EXPIRY_EX, EXPIRY_PX, EXPIRY_EXAT, EXPIRY_PXAT };
 
+/* What a command's options have said of the expiry so far. Start with all zero. */
+struct expiry_choice {
+    uint32_t at; /* the argument with the time, or 0 */
+    enum expiry_unit unit;
+    bool other; /* KEEPTTL or PERSIST was given, which excludes a time */
+};
+
+/* Is argument i EX, PX, EXAT or PXAT, and may it follow what has been chosen? As in Redis the same one
+ * may be given again. The time is argument i + 1. */
+bool expiry_choose(struct call *call, uint32_t i, struct expiry_choice *choice);
+
 /* Is argument i EX, PX, EXAT or PXAT? */
 bool expiry_option(struct call *call, uint32_t i, enum expiry_unit *unit);
 
