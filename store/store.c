@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "store/file.h"
+#include "store/starts.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -70,7 +71,9 @@ int engine_init(struct store *s, const struct store_conf *conf)
     file_path(path, "%s/vnodes", s->data_dir);
     err = file_make_dir(path);
     file_path(path, "%s/journal", s->data_dir);
-    return err == 0 ? file_make_dir(path) : err;
+    if (err == 0)
+        err = file_make_dir(path);
+    return err == 0 ? starts_take(s->data_dir, &s->vnode_conf.start) : err;
 }
 
 void engine_fini(struct store *s)

@@ -10,6 +10,7 @@
 #include "base/rand.h"
 #include "store/file.h"
 #include "store/merkle_leaf.h"
+#include "store/starts.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -287,6 +288,29 @@ static int recognise(struct vnode *v, uint64_t expected_id, struct vnode_opened 
     return 0;
 }
 
+/* Where the dots of this run begin. Numbers from start * STARTS_DOTS on belong to this start, unless a
+ * run before it gave so many that it had to reserve beyond its own share. A new id has to be
+ * committed in any case. */
+static int open_dots(struct vnode *v, const struct vnode_conf *conf, bool renewed)
+{
+    struct vnode_meta *meta = &v->work.meta;
+    uint64_t first = conf->start * STARTS_DOTS;
+    uint64_t before = meta->reserved;
+    int err;
+
+    if (before < first && !renewed) {
+        v->next_n = first;
+        meta->reserved = first + STARTS_DOTS - 1;
+        return 0;
+    }
+    v->next_n = before < first ? first : before + 1;
+    meta->reserved = v->next_n + VNODE_DOT_BLOCK - 1;
+    err = commit_meta(v);
+    if (err == -ERR_DISKFULL)
+        meta->reserved = v->next_n - 1;
+    return err;
+}
+
 static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool create,
                       struct vnode_opened *found)
 {
@@ -314,14 +338,9 @@ static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool creat
     if (err != 0)
         return err;
     lmdb_reader_reset(v->env);
-    v->next_n = v->work.meta.reserved + 1;
-    v->work.meta.reserved += VNODE_DOT_BLOCK;
-    err = commit_meta(v);
-    if (err == -ERR_DISKFULL && v->work.meta.id == id_before && worker == conf->worker) {
-        /* It can be read; the first dot will ask for a block again. */
-        v->work.meta.reserved -= VNODE_DOT_BLOCK;
-        err = 0;
-    }
+    err = open_dots(v, conf, found->renewed);
+    if (err == -ERR_DISKFULL && v->work.meta.id == id_before && worker == conf->worker)
+        err = 0; /* it can be read; the first dot will ask for a block again */
     if (err == 0 && (v->work.meta.id != id_before || worker != conf->worker))
         err = vnode_write_id(conf->data_dir, &v->work.meta, conf->worker);
     return err;

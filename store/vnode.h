@@ -16,7 +16,8 @@
  * A new id is taken when: the folder is made; the folder is missing though it was expected; the
  * environment cannot be read (then it goes to quarantine); data.mdb is not the file that was made
  * here (a copy that came back from a backup); the .id file is missing or names another id; a
- * record is damaged; the journal of its worker is damaged or gone. Dot numbers are reserved on disk in blocks before use, and a start never goes
+ * record is damaged; the journal of its worker is damaged or gone. Each start of a store has dot
+ * numbers of its own (starts.h); more are reserved on disk in blocks before use, and a start never goes
  * on inside a block.
  *
  * Threads: fields are the loop's, except while `busy`, when `work` belongs to the flush thread. */
@@ -103,6 +104,7 @@ struct vnode_conf {
     uint32_t worker;
     uint8_t q_bits;
     uint64_t map_bytes;
+    uint64_t start; /* of this run, from starts_take() */
     struct wbuf_pool *pool;
 };
 
