@@ -50,7 +50,8 @@ def later():
 
 def late_option():
     return dice.choice([["EXAT", later()], ["PXAT", later() + "000"], ["exat", "1"], ["KEEPTTL"],
-                        ["EX", number()], ["PXAT", "x"], ["EXAT"], ["FOO"], ["GET"], []])
+                        ["EX", dice.choice(["0", "-1", "x", "01", "9223372036854775807"])],
+                        ["PXAT", "x"], ["EXAT"], ["FOO"], ["GET"], []])
 
 
 def words():
