@@ -20,9 +20,9 @@ static uint8_t candidates(const struct coord *c, const struct place *p, struct r
     for (uint8_t i = 0; i < p->n; i++)
         if (p->walk->member[i] != self)
             r->member[count++] = p->walk->member[i];
-    if (p->rule->sloppy && p->self >= p->n && self != RING_NO_OWNER && count < LIMIT_WALK)
+    if (coord_is_sloppy(p) && p->self >= p->n && self != RING_NO_OWNER && count < LIMIT_WALK)
         r->member[count++] = self;
-    for (uint8_t i = p->n; p->rule->sloppy && i < p->walk->count && count < LIMIT_WALK; i++)
+    for (uint8_t i = p->n; coord_is_sloppy(p) && i < p->walk->count && count < LIMIT_WALK; i++)
         if (p->walk->member[i] != self)
             r->member[count++] = p->walk->member[i];
     for (uint8_t i = 0; i < count; i++)

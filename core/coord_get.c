@@ -49,7 +49,7 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
     struct get_setup setup = {.primaries = place->n,
                               .r = wanted(get->r, place->rule->r, place->n),
                               .pr = wanted(get->pr, place->rule->pr, place->n),
-                              .sloppy = place->rule->sloppy,
+                              .sloppy = coord_is_sloppy(place),
                               .blocking = place->rule->blocking_repair,
                               .replica_us = 1000ull * c->conf.replica_ms,
                               .linger_us = coord_linger(c),

@@ -209,6 +209,12 @@ struct place {
     bool mine;    /* on this node the partition belongs to this worker */
 };
 
+/* May fallbacks stand in for primaries? */
+static inline bool coord_is_sloppy(const struct place *place)
+{
+    return place->rule->sloppy || COORD_BUG(STRICT_COUNTS_FALLBACKS);
+}
+
 /* false: there is no ring yet, or the partition has no owner. */
 bool coord_place(const struct coord *c, struct slice key, struct place *out);
 

@@ -208,7 +208,7 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
     struct put_setup setup = {.primaries = p->n,
                               .w = w > dw ? w : dw,
                               .pw = wanted(put->pw, p->rule->pw, p->n),
-                              .sloppy = p->rule->sloppy,
+                              .sloppy = coord_is_sloppy(p),
                               .replica_us = 1000ull * c->conf.replica_ms,
                               .linger_us = coord_linger(c),
                               .deadline_us = coord_deadline(c, put->timeout_ms)};

@@ -50,7 +50,6 @@ struct tally {
 static struct tally count(const struct get *g)
 {
     struct tally t = {0};
-    bool sloppy = g->setup.sloppy || COORD_BUG(STRICT_COUNTS_FALLBACKS);
 
     for (uint8_t i = 0; i < g->setup.count; i++) {
         bool primary = i < g->setup.primaries;
@@ -58,7 +57,7 @@ static struct tally count(const struct get *g)
         bool have = g->state[i] == GET_TARGET_HAVE;
 
         t.fetching |= g->state[i] == GET_TARGET_FETCHING && !is_late(g, i);
-        if (!primary && !sloppy)
+        if (!primary && !g->setup.sloppy)
             continue;
         if (i == g->setup.self) {
             have = g->local && (g->local_durable || !g->setup.blocking);
@@ -131,16 +130,18 @@ static void top_up(struct get *g, uint64_t now_us, struct get_actions *actions)
     }
 }
 
-/* Send the whole to every primary that is known to hold something else. */
+/* Send the whole to every primary that is known to hold something else. With blocking, a fallback
+ * that is to count must hold it too. */
 static void repair_stale(struct get *g, uint64_t now_us, struct get_actions *actions)
 {
+    bool wait = g->setup.blocking && !g->answered;
+    uint8_t end = wait ? g->setup.count : g->setup.primaries;
+
     if (COORD_BUG(NEVER_REPAIRED) || (COORD_BUG(LATE_NOT_REPAIRED) && g->answered && g->late != 0))
         return;
-    for (uint8_t i = 0; i < g->setup.primaries; i++) {
+    for (uint8_t i = 0; i < end; i++) {
         if (i == g->setup.self || g->state[i] != GET_TARGET_HAVE || g->digest[i] == g->whole)
             continue;
-        bool wait = g->setup.blocking && !g->answered;
-
         add(actions, GET_DO_REPAIR, i)->full = wait;
         g->digest[i] = g->whole;
         if (wait) {

@@ -78,7 +78,6 @@ struct tally {
 static struct tally count(const struct put *p)
 {
     struct tally t = {0};
-    bool sloppy = p->setup.sloppy || COORD_BUG(STRICT_COUNTS_FALLBACKS);
 
     for (uint8_t i = 0; i < p->setup.count; i++) {
         bool primary = i < p->setup.primaries;
@@ -92,7 +91,7 @@ static struct tally count(const struct put *p)
             t.sent |= p->state[i] == PUT_TARGET_SENT;
             t.late |= primary && p->state[i] == PUT_TARGET_LATE && !is_held(p, i);
         }
-        if (!primary && !sloppy)
+        if (!primary && !p->setup.sloppy)
             continue;
         t.got += have;
         t.got_primaries += have && primary;

@@ -388,3 +388,16 @@ void client_check_read(struct sim *s, unsigned key)
     s->checks_waiting++;
     send_request(s, r);
 }
+
+void client_check_pair(struct sim *s, unsigned key, unsigned node)
+{
+    struct request *r = new_request(s, -1, key);
+
+    r->want_all = true;
+    r->r = 2;
+    r->timeout_us = SEC(2);
+    r->node = (uint16_t)node;
+    r->worker = worker_of_key(s, node, key);
+    s->checks_waiting++;
+    send_request(s, r);
+}

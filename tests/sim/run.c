@@ -192,6 +192,28 @@ static void read_all(struct sim *s)
     sim_run_until(s, s->now + SEC(2));
 }
 
+/* The end of the world: all primaries of a key go down but one. Together with a fallback it still
+ * makes a quorum of two, unless the quorum is a strict one. */
+static void check_fallbacks(struct sim *s)
+{
+    unsigned k = (unsigned)rand_below(&s->rand, s->keys);
+    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+
+    if (s->key[k].n < 2 || walk->count <= s->key[k].n)
+        return;
+    s->calm = false;
+    for (unsigned i = 1; i < s->key[k].n; i++)
+        node_crash(s, walk->member[i]);
+    sim_run_until(s, s->now + SEC(2));
+    s->checks_failed = 0;
+    client_check_pair(s, k, walk->member[0]);
+    while (s->checks_waiting > 0)
+        sim_run_until(s, s->now + MS(5));
+    if ((s->checks_failed != 0) != s->key[k].strict)
+        sim_fail(s, "%s: a read of two with one primary and a fallback alive %s", s->key[k].name,
+                 s->checks_failed != 0 ? "fails" : "succeeds");
+}
+
 uint64_t sim_run(const struct sim_options *options)
 {
     struct sim *s = calloc(1, sizeof *s);
@@ -225,6 +247,7 @@ uint64_t sim_run(const struct sim_options *options)
     oracle_converged(s);
     oracle_final(s);
     check_quiet(s);
+    check_fallbacks(s);
     sim_trace(s, "end", s->writes_ok, s->reads_ok, s->net.messages);
     if (options->log)
         printf("nodes %u workers %u keys %u writes %llu ok %llu failed, reads %llu ok %llu failed, "

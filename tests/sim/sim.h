@@ -344,6 +344,8 @@ struct client {
 void client_start(struct sim *s, unsigned client);
 /* A read of all replicas for the final checks. */
 void client_check_read(struct sim *s, unsigned key);
+/* A read of two replicas through the worker of a node that owns the key. */
+void client_check_pair(struct sim *s, unsigned key, unsigned node);
 /* A worker died: its clients notice. */
 void client_worker_gone(struct sim *s, const struct worker *w);
 /* A reply leaves a worker. */
