@@ -11,6 +11,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
+enum {
+    PACE_BYTES = 1 << 20, /* synced at a time, so that others' syncs do not queue behind */
+    PACE_US = 2000,       /* pause after each */
+};
+
 static const uint8_t zeros[64 << 10];
 
 void journal_file_path(char *out, const char *dir, uint64_t sequence)
@@ -20,17 +25,24 @@ void journal_file_path(char *out, const char *dir, uint64_t sequence)
 
 /* Writing zeros makes every block a written one, so that a later sync of records has no metadata to
  * write: it halves the time of the sync. */
-static int make_blocks(const char *path, uint64_t size, int *out)
+static int make_blocks(const char *path, uint64_t size, bool paced, int *out)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int err = 0;
 
     if (fd < 0)
         return err_from_errno(errno);
-    if (fallocate(fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP)
+    bool allocated = fallocate(fd, 0, 0, (off_t)size) == 0;
+    if (!allocated && errno != EOPNOTSUPP)
         err = err_from_errno(errno);
-    for (uint64_t at = 0; err == 0 && at < size; at += sizeof zeros)
+    /* Somebody waits for an unpaced one: its syncs will be slower, but it is there at once. */
+    for (uint64_t at = allocated && !paced ? size : 0; err == 0 && at < size; at += sizeof zeros) {
         err = file_write_at(fd, zeros, size - at < sizeof zeros ? size - at : sizeof zeros, at);
+        if (paced && err == 0 && at % PACE_BYTES == PACE_BYTES - sizeof zeros) {
+            err = file_sync(fd);
+            usleep(PACE_US);
+        }
+    }
     if (err == 0 && fsync(fd) != 0)
         err = err_from_errno(errno);
     if (err != 0) {
@@ -87,13 +99,13 @@ static void describe(struct journal_file *s, int fd, uint64_t sequence, uint64_t
 }
 
 int journal_file_create(struct journal_file *out, const char *dir, uint32_t worker,
-                        uint64_t sequence, uint64_t size)
+                        uint64_t sequence, uint64_t size, bool paced)
 {
     char temporary[FILE_PATH];
     int fd, err;
 
     file_path(temporary, "%s/new.tmp", dir);
-    err = make_blocks(temporary, size, &fd);
+    err = make_blocks(temporary, size, paced, &fd);
     if (err != 0)
         return err;
     describe(out, fd, sequence, size);
@@ -122,7 +134,7 @@ int journal_file_recycle(struct journal_file *out, const char *dir, uint32_t wor
 
 int journal_file_reserve(const char *dir, const char *path, uint64_t size)
 {
-    int fd, err = make_blocks(path, size, &fd);
+    int fd, err = make_blocks(path, size, true, &fd);
 
     if (err != 0)
         return err;

@@ -92,6 +92,16 @@ static bool good_record(const struct walker *w, size_t at, struct journal_record
     return out->checksum == journal_record_checksum(w->data + at, out->len, w->nonce);
 }
 
+/* Most of a segment may never have been written. Leaves the last place of the zeros to the caller. */
+static void skip_zeros(struct walker *w)
+{
+    static const uint8_t zeros[4096];
+
+    while (w->offset + sizeof zeros + JOURNAL_RECORD <= w->size &&
+           memcmp(w->data + w->offset, zeros, sizeof zeros) == 0)
+        w->offset += sizeof zeros - JOURNAL_ALIGN;
+}
+
 /* The next good record, skipping what is not one. 1, 0 at the end, or an error. */
 static int walk(struct walker *w, struct journal_record *out)
 {
@@ -105,8 +115,10 @@ static int walk(struct walker *w, struct journal_record *out)
         if (w->size == 0)
             continue;
         for (; w->offset + JOURNAL_RECORD <= w->size; w->offset += JOURNAL_ALIGN) {
-            if (!good_record(w, w->offset, out))
+            if (!good_record(w, w->offset, out)) {
+                skip_zeros(w);
                 continue;
+            }
             w->found = w->offset;
             w->offset += journal_padded(out->len);
             w->above = out->lsn;
@@ -206,7 +218,7 @@ static int list_segments(const char *dir, struct journal_replay *r)
             r->segments = grown;
         }
         r->segments[r->segment_count++] =
-            (struct journal_segment){sequence, 0, (uint64_t)st.st_size};
+            (struct journal_segment){sequence, 0, (uint64_t)st.st_size, 0};
     }
     closedir(d);
     if (r->segment_count > 0)
@@ -257,7 +269,23 @@ static int replay_record(struct walker *w, struct journal_record *record, struct
     r->records++;
     r->next_lsn = record->lsn + 1;
     r->segments[w->index].last_lsn = record->lsn;
+    r->segments[w->index].end = w->found + journal_padded(record->len);
     return 1;
+}
+
+/* Give back what a segment never used: the next replay reads only what is there. A crash in between
+ * leaves the file as it was, which is as good. */
+static void trim_segments(const char *dir, struct journal_replay *r)
+{
+    for (uint32_t i = 0; i < r->segment_count; i++) {
+        struct journal_segment *segment = &r->segments[i];
+        uint64_t end = segment->end == 0 ? JOURNAL_HEADER : segment->end;
+        char path[FILE_PATH];
+
+        journal_file_path(path, dir, segment->sequence);
+        if (end < segment->bytes && truncate(path, (off_t)end) == 0)
+            segment->bytes = end;
+    }
 }
 
 int journal_replay(const char *dir, struct journal_replay *r)
@@ -293,6 +321,8 @@ int journal_replay(const char *dir, struct journal_replay *r)
     }
     if (r->next_lsn == 0)
         r->next_lsn = 1;
+    if (rc == 0 && r->damaged == 0)
+        trim_segments(dir, r);
     free(w.data);
     return rc;
 }

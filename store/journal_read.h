@@ -7,6 +7,7 @@
 
 struct journal_segment {
     uint64_t sequence, last_lsn, bytes;
+    uint64_t end; /* one past its last good record; 0: it has none */
 };
 
 struct journal_replay {
