@@ -7,8 +7,6 @@
 
 #include <string.h>
 
-#define SUSPICION_SHORTEST 4 /* a suspicion confirmed by all lasts 1/4 of an unconfirmed one */
-
 struct member_row *member_find(struct membership *m, const struct node_id *id)
 {
     for (uint16_t i = 0; i < m->count; i++)
@@ -47,24 +45,9 @@ void member_set_state(struct membership *m, struct member_row *row, uint8_t stat
     row->m.state = state;
     row->since_us = now_us;
     row->confirmers = 0;
-    if (state == MEMBER_SUSPECT) {
-        row->suspicions++;
-        row->suspected_us = now_us;
-        row->faulty_at_us = now_us + m->conf.suspicion_us * (1 + m->health);
-        m->counts[MEMBER_COUNT_suspicions]++;
-    } else if (state == MEMBER_FAULTY) {
+    if (state == MEMBER_FAULTY)
         m->counts[MEMBER_COUNT_faulty]++;
-    }
     member_spread(m, row);
-    m->host.changed(m->host.arg, false);
-}
-
-void member_raise_incarnation(struct membership *m, uint64_t above)
-{
-    if (m->row[0].m.incarnation <= above)
-        m->row[0].m.incarnation = above + 1;
-    m->row[0].m.state = MEMBER_ALIVE;
-    member_spread(m, &m->row[0]);
     m->host.changed(m->host.arg, false);
 }
 
@@ -88,7 +71,10 @@ struct gossip member_news_of(const struct member_row *row)
                    .weight = m->weight,
                    .state = m->state,
                    .protocol = m->protocol,
-                   .incarnation = m->incarnation},
+                   .incarnation = m->incarnation,
+                   .by = m->state == MEMBER_SUSPECT && row->confirmers > 0
+                             ? slice_of(row->confirmer[0].b, NODE_ID_BYTES)
+                             : slice_of(NULL, 0)},
     };
 }
 
@@ -108,7 +94,8 @@ static int read_news(const struct gossip_NEWS *g, struct member *out)
     if (g->id.len != NODE_ID_BYTES || g->state > MEMBER_LEFT || g->workers < 1 ||
         g->workers > LIMIT_WORKERS || g->port > 65535 || g->worker_port > 65535 ||
         g->peer_port > 65535 || g->gossip_port < 1 || g->gossip_port > 65535 || g->weight < 1 ||
-        g->weight > 65535 || g->address.len == 0 || g->name.len == 0 || g->protocol < 1)
+        g->weight > 65535 || g->address.len == 0 || g->name.len == 0 || g->protocol < 1 ||
+        (g->by.len != 0 && g->by.len != NODE_ID_BYTES) || g->incarnation == UINT64_MAX)
         return -ERR_FORMAT;
     if (!take_text(out->name, sizeof out->name, g->name) ||
         !take_text(out->zone, sizeof out->zone, g->zone) ||
@@ -133,25 +120,6 @@ static bool overrides(const struct member *news, const struct member *known)
     if (news->incarnation != known->incarnation)
         return news->incarnation > known->incarnation;
     return news->state > known->state;
-}
-
-/* One more member suspects it: the suspicion gets shorter (Lifeguard §IV-B), from the whole to a
- * quarter, by the logarithm of the confirmations. */
-static void confirm(struct membership *m, struct member_row *row, const struct node_id *by)
-{
-    static const uint32_t percent[MEMBER_CONFIRMERS + 1] = {100, 63, 41, 25, 25};
-
-    for (unsigned i = 0; i < row->confirmers; i++)
-        if (node_id_equal(&row->confirmer[i], by))
-            return;
-    if (row->confirmers == MEMBER_CONFIRMERS)
-        return;
-    row->confirmer[row->confirmers++] = *by;
-    uint64_t lasts = m->conf.suspicion_us * (1 + m->health) * percent[row->confirmers] / 100;
-
-    if (row->suspected_us + lasts < row->faulty_at_us)
-        row->faulty_at_us = row->suspected_us + lasts;
-    member_spread(m, row);
 }
 
 static struct member_row *find_name(struct membership *m, const char *name)
@@ -179,9 +147,27 @@ static void refuse(struct membership *m, const struct member_endpoint *to, uint3
     m->host.send(m->host.arg, to->address, to->port, &g, 1, 1);
 }
 
+/* A process with another id at a known address: the one with the newer incarnation is the one that is
+ * there. If it has the name too, it is the same node after losing its disk, and the ring follows. */
+static struct member_row *take_place(struct membership *m, struct member_row *placed,
+                                     struct member_row *named, const struct member *news)
+{
+    if (placed == &m->row[0]) {
+        if (news->incarnation > placed->m.incarnation)
+            member_refute(m, news->incarnation);
+        return NULL;
+    }
+    if (news->incarnation <= placed->m.incarnation)
+        return NULL;
+    if (named != placed && member_in_ring(m, &placed->m.id))
+        return NULL;
+    return placed;
+}
+
 /* News of a member that is not known by its id. Returns the row that it goes to, or NULL. */
 static struct member_row *admit(struct membership *m, const struct node_id *sender,
-                                const struct member_endpoint *from, const struct member *news)
+                                const struct member_endpoint *from, const struct member *news,
+                                uint64_t now_us)
 {
     struct member_row *named = find_name(m, news->name);
     struct member_row *placed = find_place(m, news);
@@ -189,30 +175,73 @@ static struct member_row *admit(struct membership *m, const struct node_id *send
     if (news->state == MEMBER_LEFT)
         return NULL;
     if (named != NULL && !member_same_place(&named->m, news)) {
-        /* Two living members of one name: the one that came later has to go. */
-        if (named->m.state < MEMBER_FAULTY && node_id_equal(sender, &news->id))
+        /* Two members of one name: the one that came later has to go, if the first is there. */
+        if (named->m.state < MEMBER_FAULTY && node_id_equal(sender, &news->id)) {
             refuse(m, from, GOSSIP_REFUSED_NAME, "another living member has this name");
-        return NULL;
-    }
-    if (placed != NULL) {
-        /* A process with another id at a known address: the one with the newer incarnation is the
-         * one that is there. The ring follows if it is the same node after losing its disk. */
-        if (placed == &m->row[0]) {
-            if (news->incarnation > placed->m.incarnation)
-                member_raise_incarnation(m, news->incarnation);
-            return NULL;
+            if (named != &m->row[0])
+                member_check(m, named, now_us);
         }
-        if (news->incarnation <= placed->m.incarnation)
-            return NULL;
-        if (named == placed)
-            member_replace_in_ring(m, &placed->m.id, &news->id);
-        else if (member_in_ring(m, &placed->m.id))
-            return NULL;
-        return placed;
-    }
-    if (m->count == LIMIT_MEMBERS)
         return NULL;
-    return &m->row[m->count++];
+    }
+    if (placed != NULL)
+        return take_place(m, placed, named, news);
+    return m->count == LIMIT_MEMBERS ? NULL : &m->row[m->count++];
+}
+
+static void take_first_news(struct membership *m, struct member_row *row, const struct member *news,
+                            const struct node_id *by, uint64_t now_us)
+{
+    struct node_id before = row->m.id;
+
+    memset(row, 0, sizeof *row);
+    row->m = *news;
+    row->before = before; /* zero in a row that was free */
+    row->since_us = now_us;
+    if (news->state == MEMBER_SUSPECT) { /* let the timer run from here */
+        row->m.state = MEMBER_ALIVE;
+        member_suspect(m, row, by, now_us);
+    }
+    member_spread(m, row);
+    member_mend_ring(m);
+    m->host.changed(m->host.arg, true);
+}
+
+static void take_own_news(struct membership *m, const struct node_id *sender,
+                          const struct member_endpoint *from, const struct member *news)
+{
+    const struct member *self = &m->row[0].m;
+
+    if (!member_same_place(self, news)) {
+        /* A copied data directory: whoever started later has to go. */
+        if (node_id_equal(sender, &news->id) && news->incarnation > self->incarnation)
+            refuse(m, from, GOSSIP_REFUSED_ID, "another living member has this id");
+    } else if (news->incarnation > self->incarnation ||
+               (news->incarnation == self->incarnation && news->state != MEMBER_ALIVE)) {
+        member_refute(m, news->incarnation);
+    }
+}
+
+/* News that overrides what is known of a member. */
+static void take_newer_news(struct membership *m, struct member_row *row, const struct member *news,
+                            const struct node_id *by, uint64_t now_us)
+{
+    bool moved = !member_same_place(&row->m, news) || row->m.workers != news->workers ||
+                 row->m.peer_port != news->peer_port;
+    bool newer = news->incarnation > row->m.incarnation;
+    uint8_t was = row->m.state;
+
+    row->m = *news;
+    row->m.state = was;
+    if (news->state == MEMBER_SUSPECT) {
+        if (newer && was != MEMBER_ALIVE)
+            member_set_state(m, row, MEMBER_ALIVE, now_us);
+        member_suspect(m, row, by, now_us);
+    } else {
+        member_set_state(m, row, news->state, now_us);
+    }
+    member_spread(m, row);
+    if (moved)
+        m->host.changed(m->host.arg, true);
 }
 
 int member_take_news(struct membership *m, const struct node_id *sender,
@@ -220,58 +249,68 @@ int member_take_news(struct membership *m, const struct node_id *sender,
                      uint64_t now_us)
 {
     struct member news;
+    struct node_id by = *sender;
     int rc = read_news(g, &news);
 
     if (rc != 0)
         return rc;
+    if (g->by.len == NODE_ID_BYTES)
+        memcpy(by.b, g->by.data, NODE_ID_BYTES);
     struct member_row *row = member_find(m, &news.id);
     if (row == &m->row[0]) {
-        if (!member_same_place(&row->m, &news) && news.state == MEMBER_ALIVE &&
-            node_id_equal(sender, &news.id)) {
-            refuse(m, from, GOSSIP_REFUSED_ID, "another living member has this id");
-        } else if (news.state != MEMBER_ALIVE && news.incarnation >= row->m.incarnation) {
-            m->counts[MEMBER_COUNT_refutations]++;
-            member_raise_incarnation(m, news.incarnation);
-        } else if (news.incarnation > row->m.incarnation) {
-            member_raise_incarnation(m, news.incarnation);
-        }
+        take_own_news(m, sender, from, &news);
         return 0;
     }
-    bool fresh = row == NULL;
-    if (fresh) {
-        row = admit(m, sender, from, &news);
-        if (row == NULL)
-            return 0;
-        memset(row, 0, sizeof *row);
-        row->m = news;
-        row->since_us = now_us;
-        if (news.state == MEMBER_SUSPECT) { /* let the timer run from here */
-            row->m.state = MEMBER_ALIVE;
-            member_set_state(m, row, MEMBER_SUSPECT, now_us);
-        }
-        member_spread(m, row);
-        m->host.changed(m->host.arg, true);
+    if (row == NULL) {
+        row = admit(m, sender, from, &news, now_us);
+        if (row != NULL)
+            take_first_news(m, row, &news, &by, now_us);
+        return 0;
+    }
+    if (!member_same_place(&row->m, &news) && row->m.state < MEMBER_FAULTY &&
+        news.incarnation > row->m.incarnation) {
+        /* It has moved, or there are two of it: the address that answers is the one that counts. */
+        if (node_id_equal(sender, &news.id))
+            refuse(m, from, GOSSIP_REFUSED_ID, "another living member has this id");
+        member_check(m, row, now_us);
         return 0;
     }
     if (news.state == MEMBER_SUSPECT && row->m.state == MEMBER_SUSPECT &&
         news.incarnation == row->m.incarnation)
-        confirm(m, row, sender);
-    if (!overrides(&news, &row->m))
-        return 0;
-    uint8_t state = news.state;
-    bool moved = !member_same_place(&row->m, &news) || row->m.workers != news.workers ||
-                 row->m.peer_port != news.peer_port;
-    news.state = row->m.state;
-    bool again = news.incarnation > row->m.incarnation && state == MEMBER_SUSPECT &&
-                 row->m.state == MEMBER_SUSPECT;
-    row->m = news;
-    if (again)
-        row->m.state = MEMBER_ALIVE;
-    member_set_state(m, row, state, now_us);
-    member_spread(m, row);
-    if (moved)
-        m->host.changed(m->host.arg, true);
+        member_suspect(m, row, &by, now_us);
+    else if (overrides(&news, &row->m))
+        take_newer_news(m, row, &news, &by, now_us);
     return 0;
+}
+
+/* A refusal that lasts is final; one that passes was about an address that we have just left. */
+static void take_refusal(struct membership *m, uint64_t now_us)
+{
+    if (now_us > m->refused_us + m->conf.suspicion_us)
+        m->refused_since_us = now_us;
+    m->refused_us = now_us;
+    if (now_us > m->refused_since_us + 2 * m->conf.suspicion_us)
+        m->host.refused(m->host.arg, "another living member has this node's name or id");
+}
+
+static void take_digest(struct membership *m, struct member_row *row,
+                        const struct member_endpoint *from, const struct gossip_DIGEST *g,
+                        uint64_t now_us)
+{
+    const struct gossip own = member_digest(m);
+    const struct gossip_DIGEST *mine = &own.u.DIGEST;
+
+    if (row != NULL) {
+        row->ring_heard = true;
+        row->ring_epoch = g->epoch;
+    }
+    if (g->epoch == mine->epoch && slice_equal(g->proposer, mine->proposer) &&
+        g->members_hash == mine->members_hash)
+        return;
+    if (from->port == 0 || now_us < m->sync_us)
+        return; /* this is a full exchange, or the last one was a moment ago */
+    m->sync_us = now_us + m->conf.probe_interval_us / 4;
+    m->host.sync(m->host.arg, from->address, from->port);
 }
 
 /* ---- entry points ---- */
@@ -302,8 +341,11 @@ int member_receive(struct membership *m, const struct node_id *sender,
     struct member_row *row = member_find(m, sender);
     int rc = 0;
 
-    if (row == &m->row[0])
-        return 0; /* our own voice */
+    if (row == &m->row[0]) { /* somebody with our id: nothing that it says counts, but it must go */
+        if (g->kind == GOSSIP_NEWS)
+            rc = member_take_news(m, sender, from, &g->u.NEWS, now_us);
+        return rc;
+    }
     switch (g->kind) {
     case GOSSIP_PROBE:
         rc = member_take_probe(m, from, &g->u.PROBE);
@@ -315,6 +357,8 @@ int member_receive(struct membership *m, const struct node_id *sender,
         rc = member_take_probe_for(m, from, &g->u.PROBE_FOR, now_us);
         break;
     case GOSSIP_NACK:
+        member_take_nack(m, &g->u.NACK);
+        break;
     case GOSSIP_SYNC:
         break;
     case GOSSIP_NEWS:
@@ -324,24 +368,13 @@ int member_receive(struct membership *m, const struct node_id *sender,
         rc = member_take_ring(m, &g->u.RING);
         break;
     case GOSSIP_DIGEST:
-        if (g->u.DIGEST.proposer.len != NODE_ID_BYTES)
-            return -ERR_FORMAT;
-        if (row != NULL) {
-            row->ring_heard = true;
-            row->ring_epoch = g->u.DIGEST.epoch;
-        }
-        const struct gossip mine = member_digest(m);
-        if ((g->u.DIGEST.epoch != mine.u.DIGEST.epoch ||
-             !slice_equal(g->u.DIGEST.proposer, mine.u.DIGEST.proposer) ||
-             g->u.DIGEST.members_hash != mine.u.DIGEST.members_hash) &&
-            now_us >= m->sync_us) {
-            m->sync_us = now_us + m->conf.probe_interval_us / 4;
-            m->host.sync(m->host.arg, from->address, from->port);
-        }
+        if (g->u.DIGEST.proposer.len == NODE_ID_BYTES)
+            take_digest(m, row, from, &g->u.DIGEST, now_us);
+        else
+            rc = -ERR_FORMAT;
         break;
     case GOSSIP_REFUSED:
-        if (m->ring.epoch == 0)
-            m->host.refused(m->host.arg, "another living member has this node's name or id");
+        take_refusal(m, now_us);
         break;
     default:
         rc = -ERR_FORMAT;

@@ -4,8 +4,10 @@
  * without an answer is repeated through others (§3.1, §4.3); who does not answer then is suspect, and
  * faulty unless it refutes in time (§4.2); news rides on probes and answers, each item a bounded
  * number of times (§4.1). Lifeguard (Dadgar, Phillips, Currey 2018): a suspicion lasts shorter the
- * more members confirm it (§IV-B); a member that is slow itself waits longer and does not judge
- * right after a pause of its own (§IV-A).
+ * more members confirm it by probes of their own (§IV-B); a member that is slow itself waits longer
+ * (§IV-A) and does not judge right after a pause of its own. Added to both: whoever hears of a
+ * suspicion checks it at once (a few members, in large clusters), which brings confirmations in a
+ * second where the member is dead, and brings it the accusation to refute where it is not.
  *
  * News about a member is ordered by its incarnation, which only the member itself raises; at equal
  * incarnations left > faulty > suspect > alive. An incarnation starts from the wall clock of the
@@ -29,6 +31,8 @@
 #define MEMBER_SEEDS      32
 #define MEMBER_PROTOCOL   1 /* highest protocol version that this build speaks */
 #define MEMBER_CONFIRMERS 4
+#define MEMBER_CHECKS     8
+#define MEMBER_RELAYS     16
 #define MEMBER_NO_ROW     UINT16_MAX
 
 struct member_endpoint {
@@ -40,8 +44,7 @@ struct member_conf {
     char cluster[LIMIT_NAME];
     uint8_t q_bits, n;
     uint64_t probe_interval_us, probe_timeout_us;
-    uint64_t
-        suspicion_us; /* a suspicion that nobody confirms; with confirmations a quarter of it */
+    uint64_t suspicion_us; /* a suspicion that nobody confirms; the shortest is a quarter of it */
     uint32_t seed_count;
     struct member_endpoint seeds[MEMBER_SEEDS]; /* founders, gossip addresses, in order */
 };
@@ -56,8 +59,9 @@ struct member_row {
     uint64_t suspected_us; /* suspect: since when */
     uint64_t ring_epoch;   /* of its last DIGEST */
     bool ring_heard;       /* ring_epoch is known */
-    uint8_t confirmers;
+    uint8_t confirmers;    /* who suspects it by probes of their own, the first accuser included */
     struct node_id confirmer[MEMBER_CONFIRMERS];
+    struct node_id before;  /* whose place in the ring it has taken; zero: nobody's */
     uint32_t transmissions; /* how often news about it is still to be passed on */
     uint32_t suspicions;    /* so far */
 };
@@ -79,6 +83,7 @@ struct member_ring {
     X(indirect_probes)                                                                             \
     X(probes_failed)                                                                               \
     X(suspicions)                                                                                  \
+    X(confirmations)                                                                               \
     X(faulty)                                                                                      \
     X(refutations)                                                                                 \
     X(own_pauses)                                                                                  \
@@ -100,7 +105,7 @@ struct member_host {
     void (*sync)(void *arg, const char *address, uint16_t port);
     /* Rows, states or the ring have changed: publish. ring: the ring did, or a member's address. */
     void (*changed)(void *arg, bool ring);
-    /* The cluster will not have this node; text says why. */
+    /* The cluster will not have this node and keeps saying so; text says why. */
     void (*refused)(void *arg, const char *text);
 };
 
@@ -115,19 +120,30 @@ struct membership {
 
     uint16_t order[LIMIT_MEMBERS]; /* shuffled round */
     uint16_t order_count, order_next;
-    uint64_t tick_us, sync_us, last_step_us;
+    uint64_t tick_us, sync_us;
+    uint64_t promised_us;                  /* when member_step() asked to be called; 0: never yet */
+    uint64_t refused_us, refused_since_us; /* last and first of a series of refusals */
 
     /* The probe under way. */
     bool probing, indirect;
+    uint8_t probe_asked, probe_nacks; /* relays asked, and how many of them are there */
     struct node_id probe_id;
     uint64_t probe_sequence, probe_sent_us, probe_indirect_us, probe_end_us;
 
     /* Probes made for others: answers are passed on. */
     struct member_relay {
-        uint64_t sequence, asked_sequence, until_us;
+        uint64_t sequence, asked_sequence, until_us, nack_us;
         struct member_endpoint asker;
-    } relay[16];
+    } relay[MEMBER_RELAYS];
     uint32_t relay_next;
+
+    /* Members under suspicion that this node checks itself, beside the round. */
+    struct member_check {
+        struct node_id id;
+        uint64_t sequence; /* 0: the slot is free */
+        uint64_t next_us;
+        uint32_t tries; /* left */
+    } check[MEMBER_CHECKS];
     uint64_t sequence;
     struct ring_view scratch; /* for founding */
     uint64_t counts[MEMBER_COUNT_MAX];
@@ -151,7 +167,7 @@ int member_receive(struct membership *m, const struct node_id *sender,
 void member_tell_all(const struct membership *m, bool answer,
                      void (*emit)(void *arg, const struct gossip *g), void *arg);
 
-/* A worker of this node says that a member does not answer: it is probed at once. */
+/* A worker of this node says that a member does not answer: it is checked at once. */
 void member_hint_down(struct membership *m, const struct node_id *id, uint64_t now_us);
 
 /* The view for the workers. `version` is left alone. */

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #define INDIRECT_PROBES 3 /* SWIM's k */
+#define PROBE_ROUNDS    3 /* a probe lasts so many timeouts: one direct, two for the indirect way */
 #define NEWS_IN_PACKET  24
 #define SYNC_EVERY      10 /* intervals between full exchanges with a random member */
-#define HEALTH_WORST    8
+#define HEALTH_WORST    8  /* Lifeguard's bound of the local health multiplier */
 
 /* ---- packets ---- */
 
@@ -46,7 +47,7 @@ void member_send(struct membership *m, const struct member_endpoint *to, const s
             news[i]->transmissions--;
 }
 
-static struct gossip probe_message(uint64_t sequence, const struct node_id *target)
+struct gossip member_probe_message(uint64_t sequence, const struct node_id *target)
 {
     return (struct gossip){
         .kind = GOSSIP_PROBE,
@@ -82,12 +83,13 @@ int member_take_probe_for(struct membership *m, const struct member_endpoint *fr
     struct member_row *row = member_find(m, &target);
     if (row == NULL || row == &m->row[0])
         return 0;
-    struct member_relay *relay = &m->relay[m->relay_next++ % 16];
+    struct member_relay *relay = &m->relay[m->relay_next++ % MEMBER_RELAYS];
     *relay = (struct member_relay){.sequence = ++m->sequence,
                                    .asked_sequence = g->sequence,
                                    .until_us = now_us + m->conf.probe_interval_us,
+                                   .nack_us = now_us + m->conf.probe_timeout_us,
                                    .asker = *from};
-    struct gossip probe = probe_message(relay->sequence, &target);
+    struct gossip probe = member_probe_message(relay->sequence, &target);
     struct member_endpoint to = member_endpoint_of(&row->m);
     member_send(m, &to, &probe, row);
     return 0;
@@ -96,16 +98,18 @@ int member_take_probe_for(struct membership *m, const struct member_endpoint *fr
 void member_take_ack(struct membership *m, const struct node_id *sender, const struct gossip_ACK *g,
                      uint64_t now_us)
 {
-    for (unsigned i = 0; i < 16; i++) {
+    for (unsigned i = 0; i < MEMBER_RELAYS; i++) {
         struct member_relay *relay = &m->relay[i];
 
         if (relay->sequence != g->sequence || relay->until_us < now_us)
             continue;
         struct gossip ack = {.kind = GOSSIP_ACK, .u.ACK = {.sequence = relay->asked_sequence}};
         relay->until_us = 0;
+        relay->nack_us = 0;
         member_send(m, &relay->asker, &ack, NULL);
         return;
     }
+    member_check_ack(m, g->sequence);
     if (!m->probing || g->sequence != m->probe_sequence)
         return;
     struct member_row *row = member_find(m, &m->probe_id);
@@ -117,6 +121,33 @@ void member_take_ack(struct membership *m, const struct node_id *sender, const s
         row->last_ack_us = now_us;
         row->rtt_us = now_us - m->probe_sent_us;
     }
+}
+
+/* The one that we asked to probe for us is there, whatever became of the other. */
+void member_take_nack(struct membership *m, const struct gossip_NACK *g)
+{
+    if (m->probing && g->sequence == m->probe_sequence && m->probe_nacks < m->probe_asked)
+        m->probe_nacks++;
+}
+
+/* Askers learn that their question came through although there is no answer yet. */
+static uint64_t send_nacks(struct membership *m, uint64_t now_us)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < MEMBER_RELAYS; i++) {
+        struct member_relay *relay = &m->relay[i];
+
+        if (relay->nack_us != 0 && now_us >= relay->nack_us) {
+            struct gossip nack = {.kind = GOSSIP_NACK,
+                                  .u.NACK = {.sequence = relay->asked_sequence}};
+            relay->nack_us = 0;
+            member_send(m, &relay->asker, &nack, NULL);
+        }
+        if (relay->nack_us != 0 && relay->nack_us < next)
+            next = relay->nack_us;
+    }
+    return next;
 }
 
 /* ---- probing ---- */
@@ -156,13 +187,14 @@ static void begin_probe(struct membership *m, struct member_row *row, uint64_t n
 {
     m->probing = true;
     m->indirect = false;
+    m->probe_asked = m->probe_nacks = 0;
     m->probe_id = row->m.id;
     m->probe_sequence = ++m->sequence;
     m->probe_sent_us = now_us;
     m->probe_indirect_us = now_us + m->conf.probe_timeout_us * (1 + m->health);
-    m->probe_end_us = now_us + m->conf.probe_interval_us * (1 + m->health);
+    m->probe_end_us = now_us + PROBE_ROUNDS * m->conf.probe_timeout_us * (1 + m->health);
     m->counts[MEMBER_COUNT_probes]++;
-    struct gossip probe = probe_message(m->probe_sequence, &row->m.id);
+    struct gossip probe = member_probe_message(m->probe_sequence, &row->m.id);
     struct member_endpoint to = member_endpoint_of(&row->m);
     member_send(m, &to, &probe, row);
 }
@@ -172,13 +204,12 @@ static void probe_indirectly(struct membership *m)
     struct gossip ask = {.kind = GOSSIP_PROBE_FOR,
                          .u.PROBE_FOR = {.sequence = m->probe_sequence,
                                          .target = slice_of(m->probe_id.b, NODE_ID_BYTES)}};
-    unsigned asked = 0;
 
     m->indirect = true;
     if (m->count < 3)
         return;
     uint16_t start = (uint16_t)(1 + rand_below(&m->rand, m->count - 1u));
-    for (uint16_t k = 0; k + 1 < m->count && asked < INDIRECT_PROBES; k++) {
+    for (uint16_t k = 0; k + 1 < m->count && m->probe_asked < INDIRECT_PROBES; k++) {
         uint16_t i = (uint16_t)(1 + (start - 1 + k) % (m->count - 1));
         struct member_row *row = &m->row[i];
 
@@ -187,7 +218,7 @@ static void probe_indirectly(struct membership *m)
         struct member_endpoint to = member_endpoint_of(&row->m);
         member_send(m, &to, &ask, NULL);
         m->counts[MEMBER_COUNT_indirect_probes]++;
-        asked++;
+        m->probe_asked++;
     }
 }
 
@@ -197,12 +228,11 @@ static void fail_probe(struct membership *m, uint64_t now_us)
 
     m->probing = false;
     m->counts[MEMBER_COUNT_probes_failed]++;
-    if (m->count > 2 && m->health < HEALTH_WORST)
-        m->health++; /* perhaps it is us (Lifeguard §IV-A) */
-    if (row != NULL && row->m.state == MEMBER_ALIVE)
-        member_set_state(m, row, MEMBER_SUSPECT, now_us);
-    else if (row != NULL && row->m.state == MEMBER_SUSPECT)
-        member_spread(m, row); /* our own confirmation for the others */
+    /* Not even those whom we asked for help were there: perhaps it is us (Lifeguard §IV-A). */
+    if (m->probe_asked > 0 && m->probe_nacks == 0 && m->health < HEALTH_WORST)
+        m->health++;
+    if (row != NULL)
+        member_suspect(m, row, &m->row[0].m.id, now_us);
 }
 
 /* Faulty members and unmet founders are tried once in a while: one of each an interval. */
@@ -217,7 +247,7 @@ static void poke(struct membership *m)
         if (row->m.state != MEMBER_FAULTY)
             continue;
         struct member_endpoint to = member_endpoint_of(&row->m);
-        probe = probe_message(++m->sequence, NULL);
+        probe = member_probe_message(++m->sequence, NULL);
         member_send(m, &to, &probe, row);
         break;
     }
@@ -230,7 +260,7 @@ static void poke(struct membership *m)
                   strcmp(m->row[k].m.address, seed->address) == 0;
         if (met)
             continue;
-        probe = probe_message(++m->sequence, NULL);
+        probe = member_probe_message(++m->sequence, NULL);
         member_send(m, seed, &probe, NULL);
     }
 }
@@ -245,24 +275,19 @@ static void sync_sometimes(struct membership *m)
         m->host.sync(m->host.arg, row->m.address, row->m.gossip_port);
 }
 
-static void expire_suspicions(struct membership *m, uint64_t now_us)
-{
-    for (uint16_t i = 1; i < m->count; i++)
-        if (m->row[i].m.state == MEMBER_SUSPECT && now_us >= m->row[i].faulty_at_us)
-            member_set_state(m, &m->row[i], MEMBER_FAULTY, now_us);
-}
-
 /* We did not run for a while: what others failed to answer meanwhile says nothing about them. */
 static void notice_own_pause(struct membership *m, uint64_t now_us)
 {
-    uint64_t pause = now_us - m->last_step_us;
-
-    if (m->last_step_us == 0 || pause < 2 * m->conf.probe_interval_us)
+    if (m->promised_us == 0 || now_us < m->promised_us + m->conf.probe_timeout_us / 2)
         return;
+    uint64_t pause = now_us - m->promised_us;
+
     m->counts[MEMBER_COUNT_own_pauses]++;
     m->probing = false;
+    for (unsigned i = 0; i < MEMBER_CHECKS; i++)
+        m->check[i].sequence = 0;
     for (uint16_t i = 1; i < m->count; i++) {
-        m->row[i].faulty_at_us += pause;
+        m->row[i].faulty_at_us += pause + m->conf.probe_timeout_us;
         m->row[i].suspected_us += pause;
     }
 }
@@ -275,12 +300,11 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 uint64_t member_step(struct membership *m, uint64_t now_us)
 {
     notice_own_pause(m, now_us);
-    m->last_step_us = now_us;
-    expire_suspicions(m, now_us);
     if (m->probing && !m->indirect && now_us >= m->probe_indirect_us)
         probe_indirectly(m);
     if (m->probing && now_us >= m->probe_end_us)
         fail_probe(m, now_us);
+    uint64_t next = earliest(member_suspect_step(m, now_us), send_nacks(m, now_us));
     if (now_us >= m->tick_us) {
         bool founding = m->ring.epoch == 0;
 
@@ -296,12 +320,10 @@ uint64_t member_step(struct membership *m, uint64_t now_us)
         }
     }
     member_try_founding(m);
-    uint64_t next = m->tick_us;
+    next = earliest(next, m->tick_us);
     if (m->probing)
         next = earliest(next, m->indirect ? m->probe_end_us : m->probe_indirect_us);
-    for (uint16_t i = 1; i < m->count; i++)
-        if (m->row[i].m.state == MEMBER_SUSPECT)
-            next = earliest(next, m->row[i].faulty_at_us);
+    m->promised_us = next;
     return next;
 }
 
@@ -309,9 +331,6 @@ void member_hint_down(struct membership *m, const struct node_id *id, uint64_t n
 {
     struct member_row *row = member_find(m, id);
 
-    if (row == NULL || row == &m->row[0] || row->m.state != MEMBER_ALIVE)
-        return;
-    if (m->probing && node_id_equal(&m->probe_id, id))
-        return;
-    begin_probe(m, row, now_us);
+    if (row != NULL && row != &m->row[0] && row->m.state == MEMBER_ALIVE)
+        member_check(m, row, now_us);
 }

@@ -94,6 +94,7 @@ int member_take_ring(struct membership *m, const struct gossip_RING *g)
     memcpy(r->left, g->states.data, count);
     for (size_t p = 0; p < q; p++)
         r->owner[p] = (uint16_t)(g->owner.data[2 * p] | g->owner.data[2 * p + 1] << 8);
+    member_mend_ring(m);
     m->host.changed(m->host.arg, true);
     return 0;
 }
@@ -154,22 +155,28 @@ void member_try_founding(struct membership *m)
     m->host.changed(m->host.arg, true);
 }
 
-/* The same node with a new id: everyone who learns of it makes the same document of the one before. */
-void member_replace_in_ring(struct membership *m, const struct node_id *old,
-                            const struct node_id *new)
+/* The same node with a new id: everyone who learns of it makes the same document of the one before.
+ * Two such changes made on two sides of a partition are one above the other when the sides meet; what
+ * the losing document had more than the other is then done again, on top. */
+void member_mend_ring(struct membership *m)
 {
     struct member_ring *r = &m->ring;
 
-    if (r->epoch == 0 || member_in_ring(m, new))
+    if (r->epoch == 0)
         return;
-    for (uint16_t i = 0; i < r->count; i++) {
-        if (!node_id_equal(&r->id[i], old) || r->left[i])
+    for (uint16_t k = 1; k < m->count; k++) {
+        const struct member_row *row = &m->row[k];
+
+        if (node_id_is_zero(&row->before) || member_in_ring(m, &row->m.id))
             continue;
-        r->id[i] = *new;
-        r->epoch++;
-        r->proposer = *new;
-        m->host.changed(m->host.arg, true);
-        return;
+        for (uint16_t i = 0; i < r->count; i++) {
+            if (!node_id_equal(&r->id[i], &row->before) || r->left[i])
+                continue;
+            r->id[i] = row->m.id;
+            r->epoch++;
+            r->proposer = row->m.id;
+            m->host.changed(m->host.arg, true);
+        }
     }
 }
 

@@ -88,7 +88,7 @@ static void host_refused(void *arg, const char *text)
 
     log_error("the cluster refuses this node: %s", text);
     child_status(&g->child, "refused by the cluster: %s", text);
-    exit(1);
+    exit(CONF_EXIT);
 }
 
 /* ---- receiving ---- */
@@ -299,8 +299,8 @@ static void open_members(struct gossipd *g)
     fill_self(g, node, &self);
     fill_conf(&g->conf, &conf);
     member_init(&g->members, &conf, &host, &self, clock_wall_ms(), rand_id());
-    packet_init(&g->box, g->conf.cluster.name, &self.id, slice_str(g->conf.cluster.secret),
-                clock_wall_us());
+    packet_init(&g->box, g->conf.cluster.name, &self, g->child.incarnation,
+                slice_str(g->conf.cluster.secret));
     node_seg_close(&seg);
     free(node);
     gossipd_load(g);

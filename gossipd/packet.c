@@ -10,20 +10,23 @@
 
 #define AT_CLUSTER  4
 #define AT_SENDER   12
-#define AT_SEQUENCE 28
-#define AT_CODE     36
+#define AT_PLACE    28
+#define AT_RUN      36
+#define AT_SEQUENCE 44
+#define AT_CODE     52
 #define CODE_BYTES  16
 
 static const uint8_t magic[4] = {'C', 'W', 'G', '1'};
 
-void packet_init(struct packet_box *b, const char *cluster, const struct node_id *self,
-                 struct slice secret, uint64_t wall_us)
+void packet_init(struct packet_box *b, const char *cluster, const struct member *self, uint64_t run,
+                 struct slice secret)
 {
     memset(b, 0, sizeof *b);
     b->cluster_hash = hash64(cluster, strlen(cluster));
-    b->self = *self;
+    b->self = self->id;
+    b->place = hash64_seed(self->address, strlen(self->address), self->gossip_port);
+    b->run = run;
     b->secret = secret;
-    b->sequence = wall_us;
 }
 
 int packet_begin(struct packet_box *b, struct buf *out)
@@ -37,6 +40,8 @@ int packet_begin(struct packet_box *b, struct buf *out)
     memcpy(p, magic, sizeof magic);
     store_le64(p + AT_CLUSTER, b->cluster_hash);
     memcpy(p + AT_SENDER, b->self.b, NODE_ID_BYTES);
+    store_le64(p + AT_PLACE, b->place);
+    store_le64(p + AT_RUN, b->run);
     store_le64(p + AT_SEQUENCE, ++b->sequence);
     buf_filled(out, PACKET_HEADER);
     return 0;
@@ -74,23 +79,43 @@ void packet_seal(struct packet_box *b, struct buf *out)
     memcpy(buf_head(out) + AT_CODE, code, CODE_BYTES);
 }
 
-/* Senders hash to a place and the few behind it; a stranger takes over the place of the one heard
- * least recently, so that the table cannot be filled up. Only packets with a right code get here. */
-static struct packet_sender *sender_of(struct packet_box *b, const struct node_id *id)
+/* Senders hash to a slot and the few behind it; a stranger takes over the slot of the one heard least
+ * recently, so that the table cannot be filled up. Only packets with a right code get here. */
+static struct packet_sender *sender_of(struct packet_box *b, const struct node_id *id,
+                                       uint64_t place)
 {
-    uint64_t at = hash64(id->b, NODE_ID_BYTES);
+    uint64_t at = hash64_seed(id->b, NODE_ID_BYTES, place);
     struct packet_sender *oldest = NULL;
 
     for (unsigned i = 0; i < 8; i++) {
         struct packet_sender *s = &b->sender[(at + i) % PACKET_SENDERS];
 
-        if (node_id_equal(&s->id, id))
+        if (s->place == place && node_id_equal(&s->id, id))
             return s;
-        if (oldest == NULL || s->last[0] + s->last[1] < oldest->last[0] + oldest->last[1])
+        if (oldest == NULL || s->heard < oldest->heard)
             oldest = s;
     }
-    *oldest = (struct packet_sender){.id = *id};
+    *oldest = (struct packet_sender){.id = *id, .place = place};
     return oldest;
+}
+
+/* Note a sequence; false if it was seen before, or is too old to know. Packets may overtake each
+ * other by up to 63 places (the window of IPsec, RFC 4303 §3.4.3). */
+static bool take_sequence(struct packet_window *w, uint64_t sequence)
+{
+    if (sequence > w->last) {
+        uint64_t ahead = sequence - w->last;
+
+        w->seen = (ahead < 64 ? w->seen << ahead : 0) | 1;
+        w->last = sequence;
+        return true;
+    }
+    uint64_t behind = w->last - sequence;
+
+    if (behind >= 64 || (w->seen >> behind & 1))
+        return false;
+    w->seen |= 1ull << behind;
+    return true;
 }
 
 int packet_open(struct packet_box *b, enum packet_way way, struct slice bytes,
@@ -105,14 +130,20 @@ int packet_open(struct packet_box *b, enum packet_way way, struct slice bytes,
     code_of(b, bytes, code);
     if (!mac_equal(code, bytes.data + AT_CODE, CODE_BYTES))
         return -ERR_DENIED;
+    uint64_t place = load_le64(bytes.data + AT_PLACE), run = load_le64(bytes.data + AT_RUN);
     memcpy(sender->b, bytes.data + AT_SENDER, NODE_ID_BYTES);
-    if (node_id_equal(sender, &b->self) || node_id_is_zero(sender))
+    if (node_id_is_zero(sender) || (node_id_equal(sender, &b->self) && place == b->place))
         return -ERR_DENIED;
-    struct packet_sender *s = sender_of(b, sender);
-    uint64_t sequence = load_le64(bytes.data + AT_SEQUENCE);
-    if (sequence <= s->last[way])
+    struct packet_sender *s = sender_of(b, sender, place);
+    if (run < s->run)
         return -ERR_DENIED;
-    s->last[way] = sequence;
+    if (run > s->run) {
+        memset(s->window, 0, sizeof s->window);
+        s->run = run;
+    }
+    if (!take_sequence(&s->window[way], load_le64(bytes.data + AT_SEQUENCE)))
+        return -ERR_DENIED;
+    s->heard = ++b->clock;
     *messages = slice_of(bytes.data + PACKET_HEADER, bytes.len - PACKET_HEADER);
     return 0;
 }

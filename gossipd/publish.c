@@ -15,6 +15,7 @@ static void count(struct gossipd *g)
         [MEMBER_COUNT_indirect_probes] = CTR_gossip_indirect_probes,
         [MEMBER_COUNT_probes_failed] = CTR_gossip_probes_failed,
         [MEMBER_COUNT_suspicions] = CTR_gossip_suspicions,
+        [MEMBER_COUNT_confirmations] = CTR_gossip_confirmations,
         [MEMBER_COUNT_faulty] = CTR_gossip_faulty,
         [MEMBER_COUNT_refutations] = CTR_gossip_refutations,
         [MEMBER_COUNT_own_pauses] = CTR_gossip_own_pauses,

@@ -360,6 +360,14 @@ void process_died(struct process *p, int wait_status)
         stages_process_ended(p, wait_status == 0);
         return;
     }
+    /* It says that starting it again cannot help: a wrong configuration, or refused by the cluster. */
+    if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == CONF_EXIT) {
+        log_error("%s cannot run as configured, stopping", p->name);
+        n->exit_status = CONF_EXIT;
+        set_state(p, NODE_CHILD_STOPPED);
+        stages_stop(n);
+        return;
+    }
     if (lived_us >= (uint64_t)p->role->forget_ms * 1000u ||
         (was_ready && killed && forgive_kill(p, now_us)))
         p->row = 0;

@@ -1,0 +1,200 @@
+/* Membership: suspicions, what confirms them, and what ends them. */
+#include "base/check.h"
+#include "core/member_impl.h"
+
+#include <string.h>
+
+#define CONFIRMATIONS 3 /* beyond the first accuser, that make a suspicion shortest */
+#define CHECKERS      4 /* members, about, that check a suspicion they hear of */
+#define CHECK_TRIES   3
+#define TOLD_AT_ONCE  3
+#define HEALTH_WORST  8
+
+static uint32_t count_alive(const struct membership *m)
+{
+    uint32_t alive = 0;
+
+    for (uint16_t i = 0; i < m->count; i++)
+        alive += m->row[i].m.state == MEMBER_ALIVE;
+    return alive;
+}
+
+/* How long a suspicion lasts with so many confirmations out of those that can be had: from the whole
+ * time to a quarter of it, by the logarithm (Lifeguard §IV-B). Where nobody else can confirm, half. */
+static uint64_t lasts(const struct membership *m, unsigned confirmations)
+{
+    static const uint32_t percent[CONFIRMATIONS + 1][CONFIRMATIONS + 1] = {
+        {50, 50, 50, 50}, {100, 25, 25, 25}, {100, 53, 25, 25}, {100, 63, 41, 25}};
+    uint32_t alive = count_alive(m); /* this node included, the suspect not */
+    uint32_t others = alive == 0 ? 0 : alive - 1;
+
+    if (others > CONFIRMATIONS)
+        others = CONFIRMATIONS;
+    if (confirmations > CONFIRMATIONS)
+        confirmations = CONFIRMATIONS;
+    return m->conf.suspicion_us * percent[others][confirmations] / 100;
+}
+
+void member_tell_some(struct membership *m, const struct member_row *row)
+{
+    uint16_t start = (uint16_t)rand_below(&m->rand, m->count);
+    unsigned told = 0;
+
+    for (uint16_t k = 0; k < m->count && told < TOLD_AT_ONCE; k++) {
+        const struct member_row *to = &m->row[(start + k) % m->count];
+        struct gossip news = member_news_of(row);
+
+        if (to == &m->row[0] || to == row || to->m.state != MEMBER_ALIVE)
+            continue;
+        struct member_endpoint at = member_endpoint_of(&to->m);
+        member_send(m, &at, &news, NULL);
+        told++;
+    }
+}
+
+void member_refute(struct membership *m, uint64_t above)
+{
+    struct member_row *self = &m->row[0];
+
+    m->counts[MEMBER_COUNT_refutations]++;
+    if (self->m.incarnation <= above)
+        self->m.incarnation = above + 1;
+    if (m->health < HEALTH_WORST)
+        m->health++; /* we were too slow for somebody */
+    member_tell_some(m, self);
+    m->host.changed(m->host.arg, false);
+}
+
+/* ---- checks ---- */
+
+static void send_check(struct membership *m, struct member_check *c, const struct member_row *row,
+                       uint64_t now_us)
+{
+    struct gossip probe = member_probe_message(c->sequence, &row->m.id);
+    struct member_endpoint to = member_endpoint_of(&row->m);
+
+    c->tries--;
+    c->next_us = now_us + m->conf.probe_timeout_us;
+    member_send(m, &to, &probe, row);
+}
+
+void member_check(struct membership *m, struct member_row *row, uint64_t now_us)
+{
+    struct member_check *vacant = NULL;
+
+    for (unsigned i = 0; i < MEMBER_CHECKS; i++) {
+        if (m->check[i].sequence == 0)
+            vacant = &m->check[i];
+        else if (node_id_equal(&m->check[i].id, &row->m.id))
+            return; /* under way */
+    }
+    if (vacant == NULL)
+        return;
+    *vacant =
+        (struct member_check){.id = row->m.id, .sequence = ++m->sequence, .tries = CHECK_TRIES};
+    m->counts[MEMBER_COUNT_probes]++;
+    send_check(m, vacant, row, now_us);
+}
+
+void member_check_ack(struct membership *m, uint64_t sequence)
+{
+    for (unsigned i = 0; i < MEMBER_CHECKS; i++)
+        if (m->check[i].sequence == sequence && sequence != 0) {
+            m->counts[MEMBER_COUNT_acks]++;
+            m->check[i].sequence = 0;
+        }
+}
+
+static void step_check(struct membership *m, struct member_check *c, uint64_t now_us)
+{
+    struct member_row *row = member_find(m, &c->id);
+
+    if (row == NULL || row->m.state >= MEMBER_FAULTY) {
+        c->sequence = 0;
+    } else if (c->tries > 0) {
+        send_check(m, c, row, now_us);
+    } else {
+        c->sequence = 0;
+        m->counts[MEMBER_COUNT_probes_failed]++;
+        member_suspect(m, row, &m->row[0].m.id, now_us);
+    }
+}
+
+/* ---- suspicions ---- */
+
+static bool accuse(struct member_row *row, const struct node_id *by)
+{
+    for (unsigned i = 0; i < row->confirmers; i++)
+        if (node_id_equal(&row->confirmer[i], by))
+            return false;
+    if (row->confirmers == MEMBER_CONFIRMERS)
+        return false;
+    row->confirmer[row->confirmers++] = *by;
+    return true;
+}
+
+/* What we have found out ourselves is what we pass on. */
+static void put_first(struct member_row *row, const struct node_id *by)
+{
+    for (unsigned i = 1; i < row->confirmers; i++)
+        if (node_id_equal(&row->confirmer[i], by)) {
+            row->confirmer[i] = row->confirmer[0];
+            row->confirmer[0] = *by;
+        }
+}
+
+void member_suspect(struct membership *m, struct member_row *row, const struct node_id *by,
+                    uint64_t now_us)
+{
+    bool own = node_id_equal(by, &m->row[0].m.id);
+    bool first = row->m.state == MEMBER_ALIVE;
+
+    if (row->m.state > MEMBER_SUSPECT || row == &m->row[0])
+        return;
+    if (first) {
+        member_set_state(m, row, MEMBER_SUSPECT, now_us);
+        row->suspicions++;
+        row->suspected_us = now_us;
+        m->counts[MEMBER_COUNT_suspicions]++;
+    }
+    if (!accuse(row, by))
+        return;
+    if (!first)
+        m->counts[MEMBER_COUNT_confirmations]++;
+    row->faulty_at_us = row->suspected_us + lasts(m, row->confirmers - 1u);
+    member_spread(m, row);
+    if (own) {
+        put_first(row, by);
+        member_tell_some(m, row);
+    }
+    /* The suspect is to hear of it in any case; in large clusters a few see to that. */
+    if (first && (own || rand_below(&m->rand, m->count - 1u) <= CHECKERS))
+        member_check(m, row, now_us);
+}
+
+uint64_t member_suspect_step(struct membership *m, uint64_t now_us)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < MEMBER_CHECKS; i++) {
+        struct member_check *c = &m->check[i];
+
+        if (c->sequence != 0 && now_us >= c->next_us)
+            step_check(m, c, now_us);
+        if (c->sequence != 0 && c->next_us < next)
+            next = c->next_us;
+    }
+    for (uint16_t i = 1; i < m->count; i++) {
+        struct member_row *row = &m->row[i];
+
+        if (row->m.state != MEMBER_SUSPECT)
+            continue;
+        if (now_us >= row->faulty_at_us) {
+            member_set_state(m, row, MEMBER_FAULTY, now_us);
+            member_tell_some(m, row);
+        } else if (row->faulty_at_us < next) {
+            next = row->faulty_at_us;
+        }
+    }
+    return next;
+}
