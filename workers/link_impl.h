@@ -44,7 +44,6 @@ struct link {
     uint8_t nonce[LINK_NONCE];
     uint64_t retry_at_us, retry_us;
     uint64_t made_us;
-    uint64_t made_us;
     uint64_t begun_us;   /* of the handshake */
     uint64_t heard_us;   /* anything from that worker, on any connection */
     uint64_t waiting_us; /* first thing sent since then; 0: nothing */
