@@ -255,7 +255,7 @@ static bool find_segment(struct journal *j, uint64_t need)
         size = need + JOURNAL_HEADER;
     j->preparing = true;
     pthread_mutex_unlock(&j->lock);
-    err = journal_file_create(&made, j->dir, j->conf.worker, sequence, size);
+    err = journal_file_create(&made, j->dir, j->conf.worker, sequence, size, false);
     if (err == -ERR_DISKFULL && use_reserve) {
         err = journal_file_recycle(&made, j->dir, j->conf.worker, j->reserve_path, sequence,
                                    j->reserve_bytes);
@@ -506,7 +506,8 @@ int journal_prepare(struct journal *j)
         err = journal_file_recycle(&made, j->dir, j->conf.worker, path, sequence,
                                    j->conf.segment_bytes);
     } else if (next) {
-        err = journal_file_create(&made, j->dir, j->conf.worker, sequence, j->conf.segment_bytes);
+        err = journal_file_create(&made, j->dir, j->conf.worker, sequence, j->conf.segment_bytes,
+                                  true);
     }
     if (err != 0 && err != -ERR_DISKFULL)
         check_panic("cannot make a journal segment: %s", err_text(err));
@@ -589,7 +590,7 @@ static int first_segment(struct journal *j)
 {
     const struct journal_conf *conf = &j->conf;
     int err = journal_file_create(&j->current, j->dir, conf->worker, conf->next_sequence,
-                                  conf->segment_bytes);
+                                  conf->segment_bytes, false);
 
     if (err != -ERR_DISKFULL)
         return err;

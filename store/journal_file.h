@@ -17,9 +17,10 @@ struct journal_file {
 void journal_file_path(char *out, const char *dir, uint64_t sequence);
 
 /* Make a segment of `size` bytes: blocks allocated and written with zeros, header and name durable.
+ * `paced` spreads the writing out, so that syncs of other files are not held up.
  * -ERR_DISKFULL, -ERR_IO; then nothing is left behind. */
 int journal_file_create(struct journal_file *out, const char *dir, uint32_t worker,
-                        uint64_t sequence, uint64_t size);
+                        uint64_t sequence, uint64_t size, bool paced);
 
 /* Make the segment from an old file of the same size whose records nobody needs. */
 int journal_file_recycle(struct journal_file *out, const char *dir, uint32_t worker,

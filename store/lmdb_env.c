@@ -30,8 +30,7 @@ struct lmdb_env {
     bool reading; /* the reader holds a snapshot */
 };
 
-static const char *const db_names[LMDB_DBS] = {"data",   "chunks", "expiry",
-                                               "leaves", "hints",  "meta"};
+static const char *const db_names[LMDB_DBS] = {"data", "expiry", "leaves", "hints", "meta"};
 
 static int err_from_lmdb(int rc)
 {

@@ -3,7 +3,6 @@
  *
  * Databases of an environment (keys are compared as bytes):
  *   data     position (16)                       -> encoded objects, back to back (store/bucket.h)
- *   chunks   position (16), number (4, big-end)  -> piece of a bucket that is too big for one page
  *   expiry   milliseconds (8, big-end), position -> nothing
  *   leaves   leaf number (4, big-end)            -> leaf hash (8), check (8)
  *   hints    target (16), position (16)          -> time (8)
@@ -18,7 +17,7 @@
 
 #include "base/slice.h"
 
-enum lmdb_db { LMDB_DATA, LMDB_CHUNKS, LMDB_EXPIRY, LMDB_LEAVES, LMDB_HINTS, LMDB_META, LMDB_DBS };
+enum lmdb_db { LMDB_DATA, LMDB_EXPIRY, LMDB_LEAVES, LMDB_HINTS, LMDB_META, LMDB_DBS };
 
 struct lmdb_env;
 

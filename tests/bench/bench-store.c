@@ -2,7 +2,7 @@
  *
  *   bench-store [--dir D] [--keys N] [--value BYTES] [--seconds S] [--writers W] [--zipf]
  *               [--buffer MIB] [--q BITS] [--durability always|everysec|never] [--no-leaves]
- *               [--chunk BYTES] [--no-plain] [--json]
+ *               [--no-plain] [--json]
  *
  * Phases: fdatasync alone; plain LMDB overwrite and read; then the engine: fill, overwrite, read at
  * rest, read while overwriting, recovery. Latency of a write is from store_put() to the moment when
@@ -33,13 +33,18 @@ enum { BATCH = 64, KEY = 16, WRITERS_MAX = 4096, HIST_SUB = 32, HIST = 64 * HIST
 struct options {
     char dir[512];
     uint64_t keys;
-    uint32_t value, seconds, writers, buffer_mib, q_bits, chunk;
+    uint32_t value, seconds, writers, buffer_mib, q_bits;
     int durability;
     bool zipf, no_leaves, no_plain, json;
 };
 
 static struct options opt = {
-    .keys = 1000000, .value = 100, .seconds = 10, .writers = 64, .buffer_mib = 256, .q_bits = 7,
+    .keys = 1000000,
+    .value = 100,
+    .seconds = 10,
+    .writers = 64,
+    .buffer_mib = 256,
+    .q_bits = 7,
 };
 
 /* --- latencies: 32 steps to each power of two --- */
@@ -474,6 +479,7 @@ static double memory_mib(const char *field)
     return at == NULL ? 0 : strtod(at + strlen(field), NULL) / 1024;
 }
 
+/* Bytes that this process has handed to the system. (write_bytes counts whole large folios.) */
 static double bytes_written(void)
 {
     char text[1024];
@@ -483,8 +489,8 @@ static double bytes_written(void)
     if (file_load("/proc/self/io", text, sizeof text - 1, &got) != 0)
         return 0;
     text[got] = 0;
-    at = strstr(text, "\nwrite_bytes: ");
-    return at == NULL ? 0 : strtod(at + 14, NULL);
+    at = strstr(text, "wchar: ");
+    return at == NULL ? 0 : strtod(at + 7, NULL);
 }
 
 /* Bytes that the files of a folder and its folders occupy. */
@@ -602,8 +608,7 @@ static bool number_option(const char *name, const char *value)
         const char *name;
         uint32_t *out;
     } numbers[] = {
-        {"--value", &opt.value},   {"--seconds", &opt.seconds}, {"--writers", &opt.writers},
-        {"--buffer", &opt.buffer_mib}, {"--q", &opt.q_bits},    {"--chunk", &opt.chunk},
+        {"--value", &opt.value},       {"--seconds", &opt.seconds}, {"--writers", &opt.writers},
     };
 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
