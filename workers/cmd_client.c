@@ -81,41 +81,40 @@ enum call_result cmd_client_no_touch(struct call *call)
 
 /* --- lists --- */
 
-static void describe(const struct conn *conn, struct buf *to)
+static void describe(const struct conn *conn, struct resp_out *to)
 {
     char peer[80], local[80];
     uint64_t now = conn->clients->engine->now_us;
 
     conn_address(conn, false, peer, sizeof peer);
     conn_address(conn, true, local, sizeof local);
-    /* Without memory the list is shorter; it is for people. */
-    buf_printf(to,
-               "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=0 sub=0 "
-               "psub=0 ssub=0 multi=-1 qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=0 rbs=%zu "
-               "rbp=%zu obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s%s cmd=%s user=default "
-               "redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
-               (unsigned long long)conn->id, peer, local, conn->fd, conn->name,
-               (unsigned long long)((now - conn->created_us) / 1000000u),
-               (unsigned long long)((now - conn->active_us) / 1000000u),
-               conn->closing    ? "c"
-               : conn->no_evict ? "e"
-                                : "N",
-               buf_len(&conn->in), conn->in.capacity - buf_len(&conn->in),
-               resp_parse_memory(&conn->parser), conn->out.buf.capacity, conn->out.buf.capacity,
-               buf_len(&conn->out.buf), conn->owed, conn->held,
-               sizeof *conn + conn->counted_in + conn->counted_out,
-               conn->stall == CONN_RUNS ? "r" : "", conn->blocked ? "w" : "",
-               conn->last_command != NULL ? conn->last_command->name : "NULL", conn->out.protocol,
-               conn->lib_name, conn->lib_version);
+    resp_printf(to,
+                "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=0 sub=0 "
+                "psub=0 ssub=0 multi=-1 qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=0 rbs=%zu "
+                "rbp=%zu obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s%s cmd=%s user=default "
+                "redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
+                (unsigned long long)conn->id, peer, local, conn->fd, conn->name,
+                (unsigned long long)((now - conn->created_us) / 1000000u),
+                (unsigned long long)((now - conn->active_us) / 1000000u),
+                conn->closing    ? "c"
+                : conn->no_evict ? "e"
+                                 : "N",
+                buf_len(&conn->in), conn->in.capacity - buf_len(&conn->in),
+                resp_parse_memory(&conn->parser), conn->out.buf.capacity, conn->out.buf.capacity,
+                buf_len(&conn->out.buf), conn->owed, conn->held,
+                sizeof *conn + conn->counted_in + conn->counted_out,
+                conn->stall == CONN_RUNS ? "r" : "", conn->blocked ? "w" : "",
+                conn->last_command != NULL ? conn->last_command->name : "NULL", conn->out.protocol,
+                conn->lib_name, conn->lib_version);
 }
 
 enum call_result cmd_client_info(struct call *call)
 {
-    struct buf text = {0};
+    struct resp_out text;
 
+    resp_init(&text);
     describe(call->conn, &text);
-    resp_verbatim(call_out(call), "txt", slice_of(buf_head(&text), buf_len(&text)));
-    buf_free(&text);
+    resp_take_text(call_out(call), &text);
     return CALL_DONE;
 }
 
@@ -140,13 +139,14 @@ enum call_result cmd_client_list(struct call *call)
 {
     struct clients *c = call->clients;
     struct conn_list *lists[] = {&c->idle, &c->active};
-    struct buf text = {0};
+    struct resp_out text;
     int64_t id;
 
+    resp_init(&text);
     if (call->argc >= 4 && call_is(call, 2, "id")) {
         for (uint32_t i = 3; i < call->argc; i++) {
             if (!call_int64(call, i, &id) || id < 1) {
-                buf_free(&text);
+                resp_free(&text);
                 return call_error(call, "ERR Invalid client ID");
             }
             struct conn *found = clients_find(c, (uint64_t)id);
@@ -162,8 +162,7 @@ enum call_result cmd_client_list(struct call *call)
     } else {
         return call_syntax_error(call);
     }
-    resp_verbatim(call_out(call), "txt", slice_of(buf_head(&text), buf_len(&text)));
-    buf_free(&text);
+    resp_take_text(call_out(call), &text);
     return CALL_DONE;
 }
 

@@ -118,8 +118,7 @@ enum call_result cmd_cluster_slots(struct call *call)
         runs++;
     }
     resp_array(out, runs);
-    resp_raw(out, buf_head(&list.buf), buf_len(&list.buf));
-    resp_free(&list);
+    resp_take(out, &list);
     return CALL_DONE;
 }
 
@@ -178,8 +177,9 @@ enum call_result cmd_cluster_shards(struct call *call)
 enum call_result cmd_cluster_nodes(struct call *call)
 {
     const struct cluster_map *map = the_map(call->engine);
-    struct buf text = {0};
+    struct resp_out text;
 
+    resp_init(&text);
     for (uint16_t i = 0; map != NULL && i < map->view->member_count; i++) {
         const struct member *m = &map->view->members[i];
 
@@ -190,16 +190,15 @@ enum call_result cmd_cluster_nodes(struct call *call)
             char id[WORKER_ID];
 
             worker_id(m, w, id);
-            buf_printf(&text, "%s %s:%u@%u %smaster - 0 0 %llu connected", id, m->address,
-                       m->worker_port + w, m->peer_port + w, myself ? "myself," : "",
-                       (unsigned long long)map->view->epoch);
+            resp_printf(&text, "%s %s:%u@%u %smaster - 0 0 %llu connected", id, m->address,
+                        m->worker_port + w, m->peer_port + w, myself ? "myself," : "",
+                        (unsigned long long)map->view->epoch);
             while (next_run(map, &p, &start, &end))
-                buf_printf(&text, start == end ? " %u" : " %u-%u", start, end);
-            buf_append(&text, "\n", 1);
+                resp_printf(&text, start == end ? " %u" : " %u-%u", start, end);
+            resp_raw(&text, "\n", 1);
         }
     }
-    resp_verbatim(call_out(call), "txt", slice_of(buf_head(&text), buf_len(&text)));
-    buf_free(&text);
+    resp_take_text(call_out(call), &text);
     return CALL_DONE;
 }
 

@@ -247,8 +247,7 @@ enum call_result cmd_command_list(struct call *call)
     }
     struct resp_out *out = call_out(call);
     resp_set(out, count);
-    resp_raw(out, buf_head(&list.buf), buf_len(&list.buf));
-    resp_free(&list);
+    resp_take(out, &list);
     return CALL_DONE;
 }
 

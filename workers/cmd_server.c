@@ -64,32 +64,32 @@ static void human(uint64_t bytes, char out[16])
     snprintf(out, 16, unit == 0 ? "%.0f%c" : "%.2f%c", n, units[unit]);
 }
 
-static void info_server(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_server(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
-    buf_printf(b,
-               "redis_version:%s\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\n"
-               "redis_mode:cluster\r\nclockwise_version:%s\r\nos:Linux\r\narch_bits:%zu\r\n"
-               "multiplexing_api:epoll\r\nprocess_id:%u\r\nworker_process_id:%d\r\n"
-               "process_supervised:clockwised\r\nworkers:%u\r\nworker:%u\r\nrun_id:%s\r\n"
-               "tcp_port:%u\r\nserver_time_usec:%llu\r\nuptime_in_seconds:%llu\r\n"
-               "uptime_in_days:%llu\r\nhz:10\r\nexecutable:clockwise-worker\r\nconfig_file:%s\r\n",
-               CMD_REDIS_VERSION, CLOCKWISE_VERSION, sizeof(void *) * 8, i->node_pid, getpid(),
-               i->workers, i->worker, i->worker_id, i->tcp_port,
-               (ull)(call->engine->wall_ms * 1000), (ull)i->uptime_s, (ull)(i->uptime_s / 86400),
-               i->config_file);
+    resp_printf(b,
+                "redis_version:%s\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\n"
+                "redis_mode:cluster\r\nclockwise_version:%s\r\nos:Linux\r\narch_bits:%zu\r\n"
+                "multiplexing_api:epoll\r\nprocess_id:%u\r\nworker_process_id:%d\r\n"
+                "process_supervised:clockwised\r\nworkers:%u\r\nworker:%u\r\nrun_id:%s\r\n"
+                "tcp_port:%u\r\nserver_time_usec:%llu\r\nuptime_in_seconds:%llu\r\n"
+                "uptime_in_days:%llu\r\nhz:10\r\nexecutable:clockwise-worker\r\nconfig_file:%s\r\n",
+                CMD_REDIS_VERSION, CLOCKWISE_VERSION, sizeof(void *) * 8, i->node_pid, getpid(),
+                i->workers, i->worker, i->worker_id, i->tcp_port,
+                (ull)(call->engine->wall_ms * 1000), (ull)i->uptime_s, (ull)(i->uptime_s / 86400),
+                i->config_file);
 }
 
-static void info_clients(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_clients(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     (void)call;
-    buf_printf(b,
-               "connected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%u\r\n"
-               "blocked_clients:0\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n"
-               "paused_clients:%llu\r\n",
-               (ull)i->clients.connected, i->max_clients, (ull)i->clients.paused);
+    resp_printf(b,
+                "connected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%u\r\n"
+                "blocked_clients:0\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n"
+                "paused_clients:%llu\r\n",
+                (ull)i->clients.connected, i->max_clients, (ull)i->clients.paused);
 }
 
-static void info_memory(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_memory(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     char used[16], peak[16], rss[16];
 
@@ -97,106 +97,109 @@ static void info_memory(struct buf *b, const struct call *call, const struct wor
     human(i->memory_bytes, used);
     human(i->memory_peak_bytes, peak);
     human(i->rss_bytes, rss);
-    buf_printf(b,
-               "used_memory:%llu\r\nused_memory_human:%s\r\nused_memory_rss:%llu\r\n"
-               "used_memory_rss_human:%s\r\nused_memory_peak:%llu\r\nused_memory_peak_human:%s\r\n"
-               "maxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n"
-               "mem_clients_normal:%llu\r\nwrite_buffer_bytes:%llu\r\nwrite_buffer_limit:%llu\r\n",
-               (ull)i->memory_bytes, used, (ull)i->rss_bytes, rss, (ull)i->memory_peak_bytes, peak,
-               (ull)i->clients.buffer_bytes, (ull)i->store_buffer_bytes,
-               (ull)i->store_buffer_limit);
+    resp_printf(b,
+                "used_memory:%llu\r\nused_memory_human:%s\r\nused_memory_rss:%llu\r\n"
+                "used_memory_rss_human:%s\r\nused_memory_peak:%llu\r\nused_memory_peak_human:%s\r\n"
+                "maxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n"
+                "mem_clients_normal:%llu\r\nwrite_buffer_bytes:%llu\r\nwrite_buffer_limit:%llu\r\n",
+                (ull)i->memory_bytes, used, (ull)i->rss_bytes, rss, (ull)i->memory_peak_bytes, peak,
+                (ull)i->clients.buffer_bytes, (ull)i->store_buffer_bytes,
+                (ull)i->store_buffer_limit);
 }
 
-static void info_persistence(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_persistence(struct resp_out *b, const struct call *call,
+                             const struct worker_info *i)
 {
     (void)call;
-    buf_printf(b,
-               "loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\n"
-               "rdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:1\r\n"
-               "aof_last_write_status:ok\r\ndurability:%s\r\njournal_bytes:%llu\r\n"
-               "journal_records:%llu\r\njournal_syncs:%llu\r\njournal_last_sync_us:%llu\r\n"
-               "journal_max_sync_us:%llu\r\nflushes:%llu\r\nflushed_records:%llu\r\n"
-               "corrupt_records:%llu\r\nquarantined_vnodes:%llu\r\nvnodes_open:%llu\r\n"
-               "disk_full_refusals:%llu\r\npressure_us:%llu\r\n",
-               i->durability != NULL ? i->durability : "always", (ull)i->journal_bytes,
-               (ull)i->journal_records, (ull)i->journal_syncs, (ull)i->last_sync_us,
-               (ull)i->max_sync_us, (ull)i->flushes, (ull)i->flushed_records,
-               (ull)i->corrupt_records, (ull)i->quarantined_vnodes, (ull)i->vnodes_open,
-               (ull)i->disk_full, (ull)i->pressure_us);
+    resp_printf(b,
+                "loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\n"
+                "rdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:1\r\n"
+                "aof_last_write_status:ok\r\ndurability:%s\r\njournal_bytes:%llu\r\n"
+                "journal_records:%llu\r\njournal_syncs:%llu\r\njournal_last_sync_us:%llu\r\n"
+                "journal_max_sync_us:%llu\r\nflushes:%llu\r\nflushed_records:%llu\r\n"
+                "corrupt_records:%llu\r\nquarantined_vnodes:%llu\r\nvnodes_open:%llu\r\n"
+                "disk_full_refusals:%llu\r\npressure_us:%llu\r\n",
+                i->durability != NULL ? i->durability : "always", (ull)i->journal_bytes,
+                (ull)i->journal_records, (ull)i->journal_syncs, (ull)i->last_sync_us,
+                (ull)i->max_sync_us, (ull)i->flushes, (ull)i->flushed_records,
+                (ull)i->corrupt_records, (ull)i->quarantined_vnodes, (ull)i->vnodes_open,
+                (ull)i->disk_full, (ull)i->pressure_us);
 }
 
-static void info_stats(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_stats(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     const struct client_stats *s = &i->clients;
 
     (void)call;
-    buf_printf(b,
-               "total_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
-               "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\n"
-               "rejected_connections:%llu\r\nexpired_keys:%llu\r\nevicted_keys:0\r\n"
-               "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\n"
-               "pubsub_patterns:0\r\ntotal_error_replies:%llu\r\nprotocol_errors:%llu\r\n"
-               "slow_readers:%llu\r\nauth_failures:%llu\r\nmoved:%llu\r\n"
-               "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\n"
-               "client_pauses:%llu\r\n",
-               (ull)s->accepted, (ull)s->commands, (ull)s->input_bytes, (ull)s->output_bytes,
-               (ull)s->rejected, (ull)i->expired, (ull)s->hits, (ull)s->misses,
-               (ull)s->command_errors, (ull)s->protocol_errors, (ull)s->slow_readers,
-               (ull)s->auth_failures, (ull)s->moved, (ull)s->reads, (ull)s->writes, (ull)s->pauses);
+    resp_printf(b,
+                "total_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
+                "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\n"
+                "rejected_connections:%llu\r\nexpired_keys:%llu\r\nevicted_keys:0\r\n"
+                "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\n"
+                "pubsub_patterns:0\r\ntotal_error_replies:%llu\r\nprotocol_errors:%llu\r\n"
+                "slow_readers:%llu\r\nauth_failures:%llu\r\nmoved:%llu\r\n"
+                "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\n"
+                "client_pauses:%llu\r\n",
+                (ull)s->accepted, (ull)s->commands, (ull)s->input_bytes, (ull)s->output_bytes,
+                (ull)s->rejected, (ull)i->expired, (ull)s->hits, (ull)s->misses,
+                (ull)s->command_errors, (ull)s->protocol_errors, (ull)s->slow_readers,
+                (ull)s->auth_failures, (ull)s->moved, (ull)s->reads, (ull)s->writes,
+                (ull)s->pauses);
 }
 
-static void info_replication(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_replication(struct resp_out *b, const struct call *call,
+                             const struct worker_info *i)
 {
     (void)call;
     (void)i;
-    buf_printf(b, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\n"
-                  "master_repl_offset:0\r\nrepl_backlog_active:0\r\n");
+    resp_printf(b, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\n"
+                   "master_repl_offset:0\r\nrepl_backlog_active:0\r\n");
 }
 
-static void info_cpu(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_cpu(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     (void)call;
-    buf_printf(b, "used_cpu_sys:%.6f\r\nused_cpu_user:%.6f\r\n", i->cpu_sys, i->cpu_user);
+    resp_printf(b, "used_cpu_sys:%.6f\r\nused_cpu_user:%.6f\r\n", i->cpu_sys, i->cpu_user);
 }
 
-static void info_cluster(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_cluster(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     (void)call;
     (void)i;
-    buf_printf(b, "cluster_enabled:1\r\n");
+    resp_printf(b, "cluster_enabled:1\r\n");
 }
 
-static void info_keyspace(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_keyspace(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     (void)call;
     if (i->keys > 0)
-        buf_printf(b, "db0:keys=%llu,expires=%llu,avg_ttl=0\r\n", (ull)i->keys, (ull)i->expires);
+        resp_printf(b, "db0:keys=%llu,expires=%llu,avg_ttl=0\r\n", (ull)i->keys, (ull)i->expires);
 }
 
-static void info_clockwise(struct buf *b, const struct call *call, const struct worker_info *i)
+static void info_clockwise(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     const struct ring_view *v = call->engine->view;
     unsigned alive = 0;
 
     for (unsigned m = 0; v != NULL && m < v->member_count; m++)
         alive += v->members[m].state == MEMBER_ALIVE;
-    buf_printf(b,
-               "node_id:%s\r\nring_ready:%d\r\nring_epoch:%llu\r\nring_members:%u\r\nring_members_"
-               "alive:%u\r\n"
-               "partitions:%u\r\nreplicas:%u\r\nrequests_in_flight:%llu\r\n"
-               "coordinated_puts:%llu\r\ncoordinated_gets:%llu\r\nforwarded:%llu\r\n"
-               "no_quorum:%llu\r\nunknown_outcomes:%llu\r\nsiblings_seen:%llu\r\n"
-               "hints_stored:%llu\r\nread_repairs:%llu\r\n",
-               i->node_id, i->ring_ready, v != NULL ? (ull)v->epoch : 0,
-               v != NULL ? v->member_count : 0, alive, v != NULL ? 1u << v->q_bits : 0,
-               v != NULL ? v->n : 0, (ull)i->in_flight, (ull)i->coordinated_puts,
-               (ull)i->coordinated_gets, (ull)i->forwarded, (ull)i->no_quorum, (ull)i->unknown,
-               (ull)i->siblings_seen, (ull)i->hints_stored, (ull)i->read_repairs);
+    resp_printf(b,
+                "node_id:%s\r\nring_ready:%d\r\nring_epoch:%llu\r\nring_members:%u\r\nring_members_"
+                "alive:%u\r\n"
+                "partitions:%u\r\nreplicas:%u\r\nrequests_in_flight:%llu\r\n"
+                "coordinated_puts:%llu\r\ncoordinated_gets:%llu\r\nforwarded:%llu\r\n"
+                "no_quorum:%llu\r\nunknown_outcomes:%llu\r\nsiblings_seen:%llu\r\n"
+                "hints_stored:%llu\r\nread_repairs:%llu\r\n",
+                i->node_id, i->ring_ready, v != NULL ? (ull)v->epoch : 0,
+                v != NULL ? v->member_count : 0, alive, v != NULL ? 1u << v->q_bits : 0,
+                v != NULL ? v->n : 0, (ull)i->in_flight, (ull)i->coordinated_puts,
+                (ull)i->coordinated_gets, (ull)i->forwarded, (ull)i->no_quorum, (ull)i->unknown,
+                (ull)i->siblings_seen, (ull)i->hints_stored, (ull)i->read_repairs);
 }
 
 static const struct info_section {
     const char *name, *title;
-    void (*write)(struct buf *b, const struct call *call, const struct worker_info *i);
+    void (*write)(struct resp_out *b, const struct call *call, const struct worker_info *i);
 } info_sections[] = {
     {"server", "Server", info_server},
     {"clients", "Clients", info_clients},
@@ -224,19 +227,19 @@ static bool section_wanted(const struct call *call, const char *name)
 enum call_result cmd_info(struct call *call)
 {
     struct worker_info info;
-    struct buf text = {0};
+    struct resp_out text;
 
     get_info(call, &info);
+    resp_init(&text);
     for (size_t i = 0; i < sizeof info_sections / sizeof *info_sections; i++) {
         const struct info_section *s = &info_sections[i];
 
         if (!section_wanted(call, s->name))
             continue;
-        buf_printf(&text, "%s# %s\r\n", buf_len(&text) > 0 ? "\r\n" : "", s->title);
+        resp_printf(&text, "%s# %s\r\n", buf_len(&text.buf) > 0 ? "\r\n" : "", s->title);
         s->write(&text, call, &info);
     }
-    resp_verbatim(call_out(call), "txt", slice_of(buf_head(&text), buf_len(&text)));
-    buf_free(&text);
+    resp_take_text(call_out(call), &text);
     return CALL_DONE;
 }
 
@@ -298,7 +301,6 @@ enum call_result cmd_config_get(struct call *call)
     }
     struct resp_out *out = call_out(call);
     resp_map(out, r.pairs);
-    resp_raw(out, buf_head(&r.list.buf), buf_len(&r.list.buf));
-    resp_free(&r.list);
+    resp_take(out, &r.list);
     return CALL_DONE;
 }

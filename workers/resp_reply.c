@@ -188,6 +188,41 @@ void resp_verbatim(struct resp_out *out, const char *format, struct slice s)
     resp_raw(out, "\r\n", 2);
 }
 
+void resp_printf(struct resp_out *text, const char *format, ...)
+{
+    char stack[1024], *line = stack;
+    va_list args, again;
+
+    va_start(args, format);
+    va_copy(again, args);
+    int len = vsnprintf(stack, sizeof stack, format, args);
+    va_end(args);
+    if (len >= (int)sizeof stack) {
+        line = (char *)reserve(text, (size_t)len + 1);
+        if (line != NULL) {
+            vsnprintf(line, (size_t)len + 1, format, again);
+            text->buf.end += (size_t)len;
+        }
+    } else if (len > 0) {
+        resp_raw(text, line, (size_t)len);
+    }
+    va_end(again);
+}
+
+void resp_take_text(struct resp_out *out, struct resp_out *text)
+{
+    resp_verbatim(out, "txt", slice_of(buf_head(&text->buf), buf_len(&text->buf)));
+    out->failed |= text->failed;
+    resp_free(text);
+}
+
+void resp_take(struct resp_out *out, struct resp_out *elements)
+{
+    resp_raw(out, buf_head(&elements->buf), buf_len(&elements->buf));
+    out->failed |= elements->failed;
+    resp_free(elements);
+}
+
 void resp_array(struct resp_out *out, size_t count)
 {
     header(out, '*', (int64_t)count);

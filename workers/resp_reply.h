@@ -40,6 +40,14 @@ void resp_double(struct resp_out *out, double value);
 /* Verbatim text: format is three letters, "txt" or "mkd". */
 void resp_verbatim(struct resp_out *out, const char *format, struct slice s);
 
+/* Text that is put together in a buffer of its own before its length is known: printf into it, then
+ * reply it as verbatim text; or elements collected before their number is known: then append them.
+ * Both free what they take from. */
+void resp_printf(struct resp_out *text, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void resp_take_text(struct resp_out *out, struct resp_out *text);
+void resp_take(struct resp_out *out, struct resp_out *elements);
+
 /* Headers: the elements follow. A map has `pairs` keys, each followed by its value. */
 void resp_array(struct resp_out *out, size_t count);
 void resp_map(struct resp_out *out, size_t pairs);
