@@ -113,7 +113,7 @@ int coord_forward_put(struct coord *c, const struct asker *asker, const struct p
     coord_count(c, COORD_NOQUORUM, 1);
     end_put(c, r,
             &(struct coord_reply){.status = -ERR_NOQUORUM,
-                                  .need = put->w != 0 ? put->w : place->rule->w});
+                                  .need = coord_wanted(put->w, place->rule->w, place->n)});
     return 0;
 }
 
@@ -178,7 +178,7 @@ static void send_get(struct coord *c, struct request *r, uint8_t from)
         return;
     }
     coord_count(c, COORD_NOQUORUM, 1);
-    end_get(c, r, &(struct coord_reply){.status = -ERR_NOQUORUM, .need = r->u.forward.r});
+    end_get(c, r, &(struct coord_reply){.status = -ERR_NOQUORUM, .need = r->u.forward.need});
 }
 
 int coord_forward_get(struct coord *c, const struct asker *asker, const struct place *place,
@@ -192,6 +192,7 @@ int coord_forward_get(struct coord *c, const struct asker *asker, const struct p
     if (r == NULL)
         return -ERR_BUSY;
     r->key = hold_keep(&c->holds, get->key);
+    r->u.forward.need = coord_wanted(get->r, place->rule->r, place->n);
     r->u.forward.r = get->r;
     r->u.forward.pr = get->pr;
     r->u.forward.flags = get->flags;
@@ -253,5 +254,6 @@ void coord_forward_lost(struct coord *c, struct request *r, bool timeout)
         table_schedule(&c->table, r, coord_forward_due(r));
         return;
     }
-    send_get(c, r, r->u.forward.at + 1);
+    /* After the last one the first is asked again: links come back, and the time limit ends it. */
+    send_get(c, r, (uint8_t)((r->u.forward.at + 1) % r->u.forward.count));
 }

@@ -7,12 +7,6 @@
 #include "base/err.h"
 #include "core/coord_event.h"
 
-static uint8_t wanted(uint8_t asked, uint8_t configured, uint8_t n)
-{
-    /* What a client asks for is taken literally; a configured number adapts to a small cluster. */
-    return asked != 0 ? asked : configured < n ? configured : n;
-}
-
 static void answer(struct coord *c, const struct asker *asker, int status, struct slice object)
 {
     coord_answer_get(c, asker, &(struct coord_reply){.status = status, .object = object});
@@ -47,8 +41,8 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
                    const struct msg_GET *get, uint64_t deadline_us)
 {
     struct get_setup setup = {.primaries = place->n,
-                              .r = wanted(get->r, place->rule->r, place->n),
-                              .pr = wanted(get->pr, place->rule->pr, place->n),
+                              .r = coord_wanted(get->r, place->rule->r, place->n),
+                              .pr = coord_wanted(get->pr, place->rule->pr, place->n),
                               .sloppy = coord_is_sloppy(place),
                               .blocking = place->rule->blocking_repair,
                               .replica_us = 1000ull * c->conf.replica_ms,

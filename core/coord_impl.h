@@ -125,7 +125,8 @@ enum request_kind { REQUEST_FREE, REQUEST_PUT, REQUEST_GET, REQUEST_PUT_AWAY, RE
  * may coordinate it, in order. */
 struct forward {
     uint8_t count, at; /* at: whom it was sent to last */
-    uint8_t r, pr;     /* of a read */
+    uint8_t r, pr;     /* of a read, as its client put it */
+    uint8_t need;      /* of a read: what r means here */
     uint32_t flags;    /* of a read */
     uint64_t hop_us;   /* a read goes on to the next one then */
 };
@@ -208,6 +209,13 @@ struct place {
     uint8_t self; /* index of this node in the walk, or COORD_NO_SELF */
     bool mine;    /* on this node the partition belongs to this worker */
 };
+
+/* How many replicas to wait for. What a client asks for is taken literally; a configured number adapts
+ * to a cluster that is smaller than that. */
+static inline uint8_t coord_wanted(uint8_t asked, uint8_t configured, uint8_t n)
+{
+    return asked != 0 ? asked : configured < n ? configured : n;
+}
 
 /* May fallbacks stand in for primaries? */
 static inline bool coord_is_sloppy(const struct place *place)

@@ -18,12 +18,6 @@ struct job {
     struct slice context;
 };
 
-static uint8_t wanted(uint8_t asked, uint8_t configured, uint8_t n)
-{
-    /* What a client asks for is taken literally; a configured number adapts to a small cluster. */
-    return asked != 0 ? asked : configured < n ? configured : n;
-}
-
 static void answer(struct coord *c, const struct job *job, int status)
 {
     struct coord_reply reply = {.status = status, .flags = job->flags};
@@ -179,6 +173,19 @@ static int make(struct coord *c, struct job *job)
     return 0;
 }
 
+/* Siblings pile up unseen unless somebody says so before the cap is reached. */
+static void count_siblings(struct coord *c, const struct job *job)
+{
+    uint32_t half = c->conf.sibling_limit / 2;
+
+    /* A write adds one at most, so that most writes need not be looked into. */
+    if (job->write.seen == NULL || c->mine.sibling_count < half)
+        return;
+    ASSERT(object_open(&c->theirs, slice_of(buf_head(c->scratch_a), buf_len(c->scratch_a))) == 0);
+    if (c->theirs.sibling_count > half)
+        coord_count(c, COORD_SIBLINGS_NEAR, 1);
+}
+
 static void count_failure(struct coord *c, int rc)
 {
     if (rc == -ERR_BADCTX)
@@ -204,10 +211,11 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
 {
     const struct place *p = job->place;
     const struct msg_PUT *put = job->put;
-    uint8_t w = wanted(put->w, p->rule->w, p->n), dw = wanted(put->dw, p->rule->dw, p->n);
+    uint8_t w = coord_wanted(put->w, p->rule->w, p->n),
+            dw = coord_wanted(put->dw, p->rule->dw, p->n);
     struct put_setup setup = {.primaries = p->n,
                               .w = w > dw ? w : dw,
-                              .pw = wanted(put->pw, p->rule->pw, p->n),
+                              .pw = coord_wanted(put->pw, p->rule->pw, p->n),
                               .sloppy = coord_is_sloppy(p),
                               .replica_us = 1000ull * c->conf.replica_ms,
                               .linger_us = coord_linger(c),
@@ -298,6 +306,7 @@ int coord_put_here(struct coord *c, const struct asker *asker, const struct plac
         return 0;
     }
     coord_count(c, COORD_PUT, 1);
+    count_siblings(c, &job);
     if (job.duplicate)
         coord_count(c, COORD_DUPLICATE, 1);
     c->last_lsn = ack.lsn;

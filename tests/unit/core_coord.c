@@ -353,6 +353,8 @@ static void test_sibling_cap(void **state)
     for (uint32_t i = 0; i < k->conf.sibling_limit; i++)
         assert_int_equal(do_put(k, kit_owner(k, 0, 0), m)->status, 0);
     assert_int_equal(do_put(k, kit_owner(k, 0, 0), m)->status, -ERR_SIBLINGS);
+    assert_int_equal(k->events[COORD_SIBLINGS_NEAR], k->conf.sibling_limit / 2);
+    assert_int_equal(k->events[COORD_SIBLINGS_OVER], 1);
     assert_int_equal(do_put(k, kit_owner(k, 0, 0), set(k, 0, "plain"))->status, 0);
     assert_true(shows(k, do_get(k, kit_owner(k, 1, 0), 0, 3), "plain"));
     finish(k);
