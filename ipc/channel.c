@@ -25,6 +25,7 @@ static unsigned senders_of(enum control_kind kind)
     case CONTROL_RELOAD:
     case CONTROL_DRAIN:
     case CONTROL_WORKER_UP:
+    case CONTROL_WORKER_DOWN:
         return FROM_SUPERVISOR;
     default:
         return 0; /* it has no business on this channel */
@@ -54,6 +55,8 @@ int channel_send(int fd, const struct channel_msg *msg)
         m.u.WORKER_UP.index = msg->index;
         m.u.WORKER_UP.incarnation = msg->incarnation;
     }
+    if (msg->kind == CONTROL_WORKER_DOWN)
+        m.u.WORKER_DOWN.index = msg->index;
     buf_clear(&out);
     if (msg_codec_encode_control(&m, &out) != 0)
         return -ERR_AGAIN;
@@ -101,5 +104,7 @@ int channel_receive(int fd, enum channel_sender sender, struct channel_msg *out)
         out->index = m.u.WORKER_UP.index;
         out->incarnation = m.u.WORKER_UP.incarnation;
     }
+    if (m.kind == CONTROL_WORKER_DOWN)
+        out->index = m.u.WORKER_DOWN.index;
     return 1;
 }

@@ -17,7 +17,7 @@ enum channel_sender { FROM_SUPERVISOR = 1, FROM_CHILD = 2 };
 /* One message; fields that its kind does not use are zero. */
 struct channel_msg {
     enum control_kind kind;
-    uint32_t index;          /* WORKER_UP */
+    uint32_t index;          /* WORKER_UP, WORKER_DOWN */
     uint64_t incarnation;    /* WORKER_UP */
     uint64_t token;          /* PING, PONG */
     char text[CHANNEL_TEXT]; /* STATUS */

@@ -166,6 +166,10 @@ static void handle(struct child *c, const struct channel_msg *msg)
         if (c->ops != NULL && c->ops->worker_up != NULL)
             c->ops->worker_up(c->arg, msg->index, msg->incarnation);
         break;
+    case CONTROL_WORKER_DOWN:
+        if (c->ops != NULL && c->ops->worker_down != NULL)
+            c->ops->worker_down(c->arg, msg->index);
+        break;
     default:
         UNREACHABLE(); /* channel_receive() refuses these from the supervisor */
     }

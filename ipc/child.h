@@ -30,6 +30,8 @@ struct child_ops {
     void (*drain)(void *arg);
     /* Worker index of this node has (re)started with this incarnation. */
     void (*worker_up)(void *arg, uint32_t index, uint64_t incarnation);
+    /* Worker index of this node has died; the supervisor starts another. */
+    void (*worker_down)(void *arg, uint32_t index);
 };
 
 struct child {

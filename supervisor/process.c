@@ -360,6 +360,8 @@ void process_died(struct process *p, int wait_status)
         stages_process_ended(p, wait_status == 0);
         return;
     }
+    if (p->role->per_worker)
+        stages_worker_died(p);
     /* It says that starting it again cannot help: a wrong configuration, or refused by the cluster. */
     if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == CONF_EXIT) {
         log_error("%s cannot run as configured, stopping", p->name);

@@ -110,6 +110,19 @@ static void stop_if_empty(struct node *n)
     loop_stop(n->loop);
 }
 
+void stages_worker_died(struct process *p)
+{
+    struct node *n = p->node;
+    struct channel_msg down = {.kind = CONTROL_WORKER_DOWN, .index = p->index};
+
+    for (uint32_t i = 0; i < n->process_count; i++) {
+        struct process *other = &n->processes[i];
+
+        if (other != p && other->role->per_worker && other->state == NODE_CHILD_READY)
+            process_send(other, &down);
+    }
+}
+
 void stages_process_ended(struct process *p, bool ok)
 {
     struct node *n = p->node;

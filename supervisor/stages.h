@@ -11,6 +11,10 @@ void stages_start(struct node *n, bool recover);
 /* A process became READY: tell the others, go on with the next stage. */
 void stages_process_ready(struct process *p);
 
+/* A worker died while the node runs: its siblings keep what they have for it until the next one is
+ * there. */
+void stages_worker_died(struct process *p);
+
 /* A process ended for good: the node is stopping, or it runs only once. */
 void stages_process_ended(struct process *p, bool ok);
 

@@ -74,6 +74,7 @@ struct inlink {
 struct sibling {
     struct buf out;
     struct frame_reader in;
+    bool down; /* dead, and no successor known: `out` is kept for that one */
 };
 
 struct link_set {
@@ -129,6 +130,7 @@ void link_mail_take(struct link_set *s);
 bool link_mail_before_sleep(struct link_set *s);
 void link_mail_after_sleep(struct link_set *s);
 void link_mail_refresh(struct link_set *s, uint16_t worker);
+void link_mail_down(struct link_set *s, uint16_t worker);
 
 /* link_hello.c: the handshake's messages and proofs. */
 enum link_role { LINK_CALLER = 'C', LINK_CALLED = 'D' };

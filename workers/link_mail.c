@@ -67,15 +67,24 @@ static void lose_sent(struct link_set *s, uint16_t worker)
         s->events.on_down(s->events.arg, s->self, worker);
 }
 
+/* There is a successor. If the death was known, what has been queued since is for it; otherwise some
+ * of it went to the dead one. */
+static void meet_successor(struct link_set *s, uint16_t worker)
+{
+    if (!s->sibling[worker].down)
+        lose_sent(s, worker);
+    s->sibling[worker].down = false;
+}
+
 static void push(struct link_set *s, uint16_t worker)
 {
     struct buf *out = &s->sibling[worker].out;
 
-    for (int tries = 0; buf_len(out) > 0 && tries < 3; tries++) {
+    for (int tries = 0; buf_len(out) > 0 && !s->sibling[worker].down && tries < 3; tries++) {
         int64_t n = mailbox_write(s->mail_out, worker, buf_head(out), buf_len(out));
 
         if (n == -ERR_CLOSED)
-            lose_sent(s, worker);
+            meet_successor(s, worker);
         if (n <= 0)
             return;
         buf_consume(out, (size_t)n);
@@ -200,8 +209,24 @@ void link_mail_refresh(struct link_set *s, uint16_t worker)
     if (s->mail_in == NULL || worker == s->conf.worker || worker >= s->conf.workers)
         return;
     /* Told here and not at the next write: there may be none, and requests wait for answers. */
-    if (mailbox_out_refresh(s->mail_out, worker) == 1 &&
-        mailbox_write(s->mail_out, worker, NULL, 0) == -ERR_CLOSED)
-        lose_sent(s, worker);
+    if (mailbox_out_refresh(s->mail_out, worker) == 1) {
+        if (mailbox_write(s->mail_out, worker, NULL, 0) == -ERR_CLOSED)
+            meet_successor(s, worker);
+        s->sibling[worker].down = false;
+    }
     mailbox_in_refresh(s->mail_in, worker);
+}
+
+void link_mail_down(struct link_set *s, uint16_t worker)
+{
+    if (s->mail_in == NULL || worker == s->conf.worker || worker >= s->conf.workers)
+        return;
+    if (mailbox_out_refresh(s->mail_out, worker) ==
+        1) { /* its successor was faster than the news */
+        if (mailbox_write(s->mail_out, worker, NULL, 0) == -ERR_CLOSED)
+            meet_successor(s, worker);
+        return;
+    }
+    s->sibling[worker].down = true;
+    lose_sent(s, worker);
 }

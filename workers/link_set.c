@@ -62,6 +62,13 @@ void link_set_sibling_up(struct link_set *s, uint16_t worker, uint64_t incarnati
 {
     (void)incarnation; /* the segments name it themselves */
     link_mail_refresh(s, worker);
+    if (worker < s->conf.workers)
+        s->sibling[worker].down = false;
+}
+
+void link_set_sibling_down(struct link_set *s, uint16_t worker)
+{
+    link_mail_down(s, worker);
 }
 
 void link_set_stats(const struct link_set *s, struct link_set_stats *out)
@@ -98,18 +105,24 @@ void link_set_verdict(struct link_set *s, const struct node_id *node, uint16_t w
 
 /* ---- views ---- */
 
+/* Whoever is told may send, so the links are gone before anybody is. */
 static void close_member(struct link_set *s, uint16_t member, bool tell)
 {
-    for (uint16_t w = 0; w < s->link_count[member]; w++) {
-        bool was_used = s->links[member][w].state == LINK_UP;
+    struct link *links = s->links[member];
+    uint16_t count = s->link_count[member];
+    uint64_t lost = 0; /* a bit for each worker that may owe answers */
 
-        link_out_close(&s->links[member][w]);
-        if (tell && was_used)
-            s->events.on_down(s->events.arg, member, w);
-    }
-    free(s->links[member]);
     s->links[member] = NULL;
     s->link_count[member] = 0;
+    for (uint16_t w = 0; w < count; w++) {
+        if (!links[w].failed)
+            lost |= 1ull << w;
+        link_out_close(&links[w]);
+    }
+    free(links);
+    for (uint16_t w = 0; tell && w < count; w++)
+        if (lost >> w & 1)
+            s->events.on_down(s->events.arg, member, w);
 }
 
 /* Links are queued by address: the list must not name closed ones. */

@@ -84,6 +84,10 @@ bool link_set_reachable(const struct link_set *s, uint16_t member, uint16_t work
  * an earlier incarnation is reported by on_down. */
 void link_set_sibling_up(struct link_set *s, uint16_t worker, uint64_t incarnation);
 
+/* The supervisor says that a sibling died: what was in flight to it is reported by on_down; what is
+ * sent from now on waits for its successor. */
+void link_set_sibling_down(struct link_set *s, uint16_t worker);
+
 void link_set_stats(const struct link_set *s, struct link_set_stats *out);
 
 #endif

@@ -164,10 +164,19 @@ static void on_worker_up(void *arg, uint32_t index, uint64_t incarnation)
         link_set_sibling_up(w->links, (uint16_t)index, incarnation);
 }
 
+static void on_worker_down(void *arg, uint32_t index)
+{
+    struct worker *w = arg;
+
+    if (index < w->workers && index != w->index)
+        link_set_sibling_down(w->links, (uint16_t)index);
+}
+
 static const struct child_ops child_ops = {
     .reload = on_reload,
     .drain = on_drain,
     .worker_up = on_worker_up,
+    .worker_down = on_worker_down,
 };
 
 static void on_message(void *arg, uint16_t member, uint16_t worker, const struct msg *m)
