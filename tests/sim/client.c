@@ -174,6 +174,8 @@ void client_reply(struct sim *s, struct request *r, const struct coord_reply *re
         *(reply->status == 0 ? &s->writes_ok : &s->writes_failed) += 1;
     else
         *(reply->status == 0 ? &s->reads_ok : &s->reads_failed) += 1;
+    if (reply->status != 0)
+        oracle_failed(s, r, reply);
     if (reply->status != 0 && reply->status != -ERR_SIBLINGS && s->calm)
         sim_fail(s, "request %u failed with %s (need %u got %u) although nothing is broken",
                  r->token, err_name(reply->status), reply->need, reply->got);

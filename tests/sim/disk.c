@@ -325,9 +325,18 @@ void disk_restore(struct sim *s, unsigned node)
     image_copy(&d->live, &d->backup);
     image_copy(&d->durable, &d->backup);
     memcpy(d->vnode, d->backup_vnode, sizeof d->vnode);
+    s->node[node].unnoticed = sim_percent(s, 40);
     for (unsigned p = 0; p < SIM_PARTITIONS; p++)
-        if (d->vnode[p].id != 0 && !COORD_BUG(BACKUP_KEEPS_ID))
+        if (d->vnode[p].id != 0 && !COORD_BUG(BACKUP_KEEPS_ID) && !s->node[node].unnoticed)
             new_identity(s, &d->vnode[p]); /* the files are not the ones that it knew */
+}
+
+void disk_renew(struct sim *s, unsigned node, unsigned partition, uint64_t id)
+{
+    struct vnode *v = &s->node[node].disk.vnode[partition];
+
+    if (v->id == id && id != 0 && !COORD_BUG(BACKUP_KEEPS_ID))
+        new_identity(s, v);
 }
 
 void disk_damage(struct sim *s, unsigned node, unsigned key)

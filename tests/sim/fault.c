@@ -61,6 +61,7 @@ static bool take_down(struct sim *s, unsigned node)
 static void unblock(struct sim *s, const struct event *e)
 {
     s->net.blocked[e->a][e->b] = false;
+    s->net.unblocked_at[e->a][e->b] = s->now;
     sim_trace(s, "unblock", e->a, e->b, 0);
 }
 
@@ -94,6 +95,7 @@ static void split(struct sim *s, bool both_ways)
 static void fast_again(struct sim *s, const struct event *e)
 {
     s->node[e->a].slow_us = 0;
+    s->node[e->a].trouble_at = s->now;
 }
 
 static void slow_down(struct sim *s, unsigned node)
@@ -118,7 +120,8 @@ static void strike_disk(struct sim *s, enum fault_kind kind, unsigned node)
     if (kind == FAULT_BACKUP)
         disk_backup(s, node);
     else if (kind == FAULT_DAMAGE)
-        disk_damage(s, node, (unsigned)rand_below(&s->rand, s->keys));
+        for (uint64_t i = sim_range(s, 1, s->keys); i > 0; i--)
+            disk_damage(s, node, (unsigned)rand_below(&s->rand, s->keys));
     else if (take_down(s, node) && kind == FAULT_WIPE)
         disk_wipe(s, node);
     else if (!s->node[node].up && kind == FAULT_RESTORE)
@@ -206,6 +209,7 @@ void fault_stop(struct sim *s)
     net_heal(s);
     for (unsigned n = 0; n < s->nodes; n++) {
         s->node[n].slow_us = 0;
+        s->node[n].trouble_at = s->now;
         if (node_frozen(s, n))
             s->node[n].frozen_until = s->now; /* what was put off comes at its old time */
         if (!s->node[n].up)

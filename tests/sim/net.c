@@ -147,8 +147,12 @@ int net_send(struct worker *from, unsigned node, unsigned worker, const struct m
 
     if (!stream->up)
         return -ERR_UNAVAILABLE;
-    if (node != from->node && !s->calm && rand_below(&s->rand, 5000) == 0)
+    if (node != from->node && !s->calm && rand_below(&s->rand, 5000) == 0) {
+        stream->changed_at = s->now;
         return -ERR_BUSY;
+    }
+    if (m->kind == MSG_READ)
+        oracle_read_sent(s, from, m->u.READ.request);
     size_t bytes = msg_bytes(m);
     int copies = node != from->node && repeatable((int)m->kind) &&
                          rand_below(&s->rand, 1000) < s->net.duplicate
@@ -200,6 +204,7 @@ static void break_stream(struct sim *s, uint64_t a, uint64_t notice_after)
     if (!stream->live)
         return;
     stream->live = false;
+    stream->changed_at = s->now;
     stream->generation++;
     sim_after(s, notice_after, notice, NULL, a, stream->generation);
 }
@@ -219,6 +224,7 @@ static void connect(struct sim *s, const struct event *e)
     if (s->node[to].worker[e->a & 255].up && can_talk(s, from, to) && !node_frozen(s, to) &&
         !node_frozen(s, from)) {
         stream->up = stream->live = true;
+        stream->changed_at = s->now;
         stream->last_arrival = s->now;
         sim_trace(s, "connect", e->a, 0, 0);
         return;
@@ -237,6 +243,7 @@ static void notice(struct sim *s, const struct event *e)
     if (!w->up || !stream->up || stream->live || stream->generation != e->b)
         return;
     stream->up = false;
+    stream->changed_at = s->now;
     sim_trace(s, "link down", e->a, 0, 0);
     sim_after(s, sim_range(s, MS(1), MS(50)), connect, NULL, e->a, e->b);
     worker_link_down(w, e->a >> 8 & 255, e->a & 255);
@@ -252,6 +259,7 @@ void net_worker_gone(struct sim *s, unsigned node, unsigned worker, bool silent)
             if (n == node && w == worker)
                 continue;
             out->up = out->live = false;
+            out->changed_at = s->now;
             out->generation++;
             break_stream(s, address(n, w, node, worker),
                          reset ? sim_range(s, 20, MS(2)) : sim_range(s, MS(200), MS(700)));
@@ -306,4 +314,37 @@ void net_heal(struct sim *s)
 {
     memset(s->net.blocked, 0, sizeof s->net.blocked);
     s->net.loss = s->net.duplicate = s->net.reorder = 0;
+}
+
+bool net_well_since(const struct sim *s, unsigned a, unsigned b, uint64_t since)
+{
+    if (s->net.blocked[a][b] || s->net.blocked[b][a] || s->net.unblocked_at[a][b] >= since ||
+        s->net.unblocked_at[b][a] >= since)
+        return false;
+    for (unsigned aw = 0; aw < s->workers; aw++) {
+        for (unsigned bw = 0; bw < s->workers; bw++) {
+            const struct stream *there = &s->net.stream[a][aw][b][bw];
+            const struct stream *back = &s->net.stream[b][bw][a][aw];
+
+            if (a == b && aw == bw)
+                continue;
+            if (!there->up || !there->live || there->changed_at >= since || !back->up ||
+                !back->live || back->changed_at >= since)
+                return false;
+        }
+    }
+    return true;
+}
+
+bool net_down_since(const struct sim *s, unsigned from, unsigned to, uint64_t since)
+{
+    for (unsigned fw = 0; fw < s->workers; fw++) {
+        for (unsigned tw = 0; tw < s->workers; tw++) {
+            const struct stream *stream = &s->net.stream[from][fw][to][tw];
+
+            if (stream->up || stream->changed_at >= since)
+                return false;
+        }
+    }
+    return true;
 }

@@ -29,6 +29,16 @@ bool node_frozen(const struct sim *s, unsigned node)
     return s->node[node].frozen_until > s->now;
 }
 
+bool node_well_since(const struct sim *s, unsigned node, uint64_t since)
+{
+    const struct node *n = &s->node[node];
+
+    for (unsigned w = 0; w < s->workers; w++)
+        if (!n->worker[w].up)
+            return false;
+    return n->up && n->slow_us == 0 && n->trouble_at < since && !node_frozen(s, node);
+}
+
 bool node_defer(struct sim *s, unsigned node, const struct event *e)
 {
     if (!node_frozen(s, node))
@@ -191,6 +201,7 @@ static void handoff_remove(void *arg, uint32_t partition, const struct node_id *
     uint64_t lsn;
 
     (void)partition;
+    oracle_hint_gone(w->sim, w->node, node_of_id(w->sim, target), key_at(w->sim, pos));
     sim_trace(w->sim, "hint gone", w->node, node_of_id(w->sim, target), key_at(w->sim, pos));
     disk_hint(w, OP_HINT_REMOVE, key_at(w->sim, pos), node_of_id(w->sim, target), &lsn);
 }
@@ -234,14 +245,18 @@ void worker_message(struct worker *w, unsigned from_node, unsigned from_worker, 
 {
     struct sim *s = w->sim;
 
+    s->coordinating = m->kind == MSG_PUT;
     if (m->kind == MSG_PUT && m->u.PUT.request_id != 0)
         s->current_write = m->u.PUT.request_id - 1;
+    if (m->kind == MSG_READ_DONE)
+        oracle_read_done(s, w, from_node, &m->u.READ_DONE);
     if (m->kind == MSG_MERGED && handoff_owns(m->u.MERGED.request))
         handoff_receive(w->handoff, &m->u.MERGED, s->now);
     else
         coord_receive(w->coord, (uint16_t)from_node, (uint16_t)from_worker, m, s->now,
                       node_wall_ms(s, w->node));
     s->current_write = UINT64_MAX;
+    s->coordinating = false;
     worker_turn(w);
 }
 
@@ -276,9 +291,11 @@ static int request_put(struct worker *w, const struct request *r, uint64_t token
     if (r->want_all)
         put.flags |= PUT_WANT_CONTEXT;
     s->current_write = r->write;
+    s->coordinating = true;
     int rc = coord_put(w->coord, token, &put, s->now, node_wall_ms(s, w->node));
 
     s->current_write = UINT64_MAX;
+    s->coordinating = false;
     return rc;
 }
 
@@ -366,6 +383,7 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
     if (w->up || !s->node[node].up)
         return;
     sim_trace(s, "start", node, worker, 0);
+    s->node[node].trouble_at = s->now;
     w->up = true;
     w->incarnation++;
     w->tick_at = UINT64_MAX;
@@ -390,6 +408,8 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent)
         return;
     sim_trace(s, "crash", node, worker, 0);
     w->up = false;
+    s->node[node].trouble_at = s->now;
+    oracle_worker_gone(s, w);
     disk_crashed(w);
     net_worker_gone(s, node, worker, silent);
     buf_free(&w->scratch_a);
@@ -401,7 +421,6 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent)
 
 void worker_crash(struct sim *s, unsigned node, unsigned worker)
 {
-    s->forgetful = true;
     stop(s, node, worker, false);
 }
 
@@ -409,10 +428,44 @@ void node_crash(struct sim *s, unsigned node)
 {
     bool silent = sim_percent(s, 50);
 
-    s->forgetful = true;
     for (unsigned w = 0; w < s->workers; w++)
         stop(s, node, w, silent);
     s->node[node].up = false;
+}
+
+/* Others show the node what they have, before anybody writes at it. A vnode that has issued dots which
+ * it does not remember must notice those that are shown to it. Of those that nobody can show it learns
+ * from outside. */
+static void catch_up(struct sim *s, unsigned node)
+{
+    static struct object o;
+    uint64_t shown[SIM_PARTITIONS] = {0}, id[SIM_PARTITIONS];
+    struct vnode *vnode = s->node[node].disk.vnode;
+
+    for (unsigned p = 0; p < SIM_PARTITIONS; p++)
+        id[p] = vnode[p].id;
+    for (unsigned k = 0; k < s->keys; k++) {
+        unsigned p = s->key[k].partition;
+
+        for (unsigned n = 0; n < s->nodes; n++) {
+            const struct blob *b = s->node[n].disk.live.object[k];
+            struct msg m = {.kind = MSG_MERGE, .u.MERGE = {.epoch = 1, .flags = MERGE_REPAIR}};
+
+            if (n == node || b == NULL || object_open(&o, slice_of(b->bytes, b->len)) != 0)
+                continue;
+            uint64_t highest = causal_highest(&o.causal, id[p]);
+
+            shown[p] = highest > shown[p] ? highest : shown[p];
+            m.u.MERGE.object = slice_of(b->bytes, b->len);
+            worker_message(&s->node[node].worker[worker_of_key(s, node, k)], n, 0, &m);
+        }
+    }
+    for (unsigned p = 0; p < SIM_PARTITIONS; p++) {
+        if (id[p] != 0 && vnode[p].id == id[p] && shown[p] >= vnode[p].next)
+            sim_fail(s, "node %u does not notice that its vnode of partition %u has been restored",
+                     node, p);
+        disk_renew(s, node, p, id[p]);
+    }
 }
 
 void node_start(struct sim *s, unsigned node)
@@ -422,13 +475,16 @@ void node_start(struct sim *s, unsigned node)
     s->node[node].up = true;
     for (unsigned w = 0; w < s->workers; w++)
         worker_start(s, node, w);
+    if (s->node[node].unnoticed)
+        catch_up(s, node);
+    s->node[node].unnoticed = false;
 }
 
 void node_freeze(struct sim *s, unsigned node, uint64_t duration)
 {
     sim_trace(s, "freeze", node, duration, 0);
     s->node[node].frozen_until = s->now + duration;
-    s->node[node].thawed_at = s->node[node].frozen_until;
+    s->node[node].thawed_at = s->node[node].trouble_at = s->node[node].frozen_until;
     for (unsigned n = 0; n < s->nodes; n++)
         if (n != node)
             net_suspect(s, n, node);

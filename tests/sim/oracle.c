@@ -256,6 +256,8 @@ void oracle_stored(struct sim *s, unsigned node, unsigned k, struct slice before
 
     oracle_seen(s, k, before, &old, &old_siblings, &covered);
     open_checked(s, k, bytes, &o);
+    if (s->coordinating)
+        s->key[k].coordinated_at[node] = s->now;
     siblings_of(s, k, &o, &covered, &siblings);
     check_object(s, k, &o, &siblings);
     sim_trace(s, "store", node, k, hash64(bytes.data, bytes.len));
@@ -438,6 +440,176 @@ void oracle_read_replied(struct sim *s, struct request *r, const struct coord_re
                      key->name, key->acked[i]);
 }
 
+/* --- hints --- */
+
+void oracle_worker_gone(struct sim *s, const struct worker *w)
+{
+    for (unsigned k = 0; k < s->keys; k++)
+        if (worker_of_key(s, w->node, k) == w->index && s->key[k].coordinated_at[w->node] != 0 &&
+            s->now - s->key[k].coordinated_at[w->node] < SEC(10))
+            s->key[k].forgetful = true;
+}
+
+/* Does one object cover all siblings of another? */
+static bool covers_siblings(struct sim *s, unsigned k, const struct blob *of, const struct blob *by)
+{
+    static struct object o, holder;
+    struct sibling x;
+
+    open_checked(s, k, slice_of(of->bytes, of->len), &o);
+    if (by != NULL)
+        open_checked(s, k, slice_of(by->bytes, by->len), &holder);
+    for (size_t cursor = 0; object_next(&o, &cursor, &x);)
+        if (by == NULL || !causal_covers(&holder.causal, x.dot))
+            return false;
+    return true;
+}
+
+void oracle_hint_gone(struct sim *s, unsigned node, unsigned target, unsigned key)
+{
+    const struct image *from = &s->node[node].disk.live;
+
+    if ((s->amnesiacs >> target & 1) != 0 || from->object[key] == NULL ||
+        from->damaged[key] != SOUND)
+        return;
+    if (!covers_siblings(s, key, from->object[key], s->node[target].disk.durable.object[key]))
+        sim_fail(s, "%s: node %u removes its hint for node %u, which does not have the object",
+                 s->key[key].name, node, target);
+}
+
+/* --- failures --- */
+
+/* Nodes that can have served a request all the time: they and everything between them were well, and
+ * whoever is not among them was known to be down. 0 if that cannot be said. */
+static uint32_t well_connected(const struct sim *s, unsigned node, uint64_t since)
+{
+    uint32_t well = 0;
+
+    if (!node_well_since(s, node, since))
+        return 0;
+    for (unsigned i = 0; i < s->nodes; i++) {
+        unsigned n = (node + i) % s->nodes;
+        bool all = node_well_since(s, n, since);
+
+        for (unsigned o = 0; o < s->nodes && all; o++)
+            all = (o != n && (well >> o & 1) == 0) || net_well_since(s, n, o, since);
+        well |= (uint32_t)all << n;
+        if (well == 0)
+            return 0; /* the first one, where the request came to, is not */
+    }
+    for (unsigned n = 0; n < s->nodes; n++)
+        for (unsigned o = 0; o < s->nodes; o++)
+            if ((well >> n & 1) == 0 && (well >> o & 1) != 0 && !net_down_since(s, o, n, since))
+                return 0;
+    return well;
+}
+
+void oracle_failed(struct sim *s, const struct request *r, const struct coord_reply *reply)
+{
+    const struct key *key = &s->key[r->key];
+    const struct quorum_rule *rule = &s->rule[key->strict];
+    const struct ring_walk *walk = &s->node[0].index.walk[key->partition];
+    unsigned need = r->is_write ? (r->w != 0 ? r->w : rule->w) : (r->r != 0 ? r->r : rule->r);
+    unsigned all = 0, primaries = 0;
+
+    if (reply->status == -ERR_BUSY || reply->status == -ERR_SIBLINGS || s->net.loss > 0 ||
+        r->accepted_at < MS(600))
+        return;
+    uint32_t well = well_connected(s, r->node, r->accepted_at - MS(500));
+
+    for (unsigned i = 0; i < walk->count; i++) {
+        bool in = (well >> walk->member[i] & 1) != 0;
+
+        all += in;
+        primaries += in && i < key->n;
+    }
+    if (primaries >= r->pw && (key->strict ? primaries : all) >= need && well != 0)
+        sim_fail(s,
+                 "%s: request %u failed with %s (need %u got %u) although %u nodes, %u of them "
+                 "primaries, were there for it",
+                 key->name, r->token, err_name(reply->status), reply->need, reply->got, all,
+                 primaries);
+}
+
+/* --- read repair --- */
+
+struct stale { /* a replica that a read has found */
+    unsigned key, reader, replica;
+    uint64_t found_at;
+    struct blob *whole; /* what the reader had */
+};
+
+void oracle_read_sent(struct sim *s, const struct worker *from, uint64_t request)
+{
+    for (unsigned i = 0; i < 256; i++)
+        if (s->reads[i].worker == from && s->reads[i].request == request)
+            return;
+    s->reads[s->reads_at].worker = from;
+    s->reads[s->reads_at].request = request;
+    s->reads[s->reads_at].at = s->now;
+    s->reads_at = (s->reads_at + 1) % 256;
+}
+
+static void check_repaired(struct sim *s, const struct event *e)
+{
+    struct stale *stale = e->p;
+    const struct image *image = &s->node[stale->replica].disk.live;
+    bool well = node_well_since(s, stale->reader, stale->found_at) &&
+                node_well_since(s, stale->replica, stale->found_at) &&
+                net_well_since(s, stale->reader, stale->replica, stale->found_at);
+
+    if (well && image->damaged[stale->key] == SOUND &&
+        !covers_siblings(s, stale->key, stale->whole, image->object[stale->key]))
+        sim_fail(s, "%s: a read by node %u has found node %u stale and has not repaired it",
+                 s->key[stale->key].name, stale->reader, stale->replica);
+    free(stale->whole);
+    free(stale);
+}
+
+static struct blob *copy_of(const struct blob *b)
+{
+    struct blob *copy = malloc(sizeof *b + b->len);
+
+    ASSERT(copy != NULL);
+    memcpy(copy, b, sizeof *b + b->len);
+    return copy;
+}
+
+void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
+                      const struct msg_READ_DONE *m)
+{
+    static struct object o;
+    struct slice key;
+    unsigned i = 0, k = 0;
+
+    /* Only full answers name their key. Those that come in time for the reader, whatever it does. */
+    if (m->status != 0 || m->object.len == 0 || s->net.loss > 0 ||
+        object_peek_key(m->object, &key) != 0)
+        return;
+    while (i < 256 && (s->reads[i].worker != to || s->reads[i].request != m->request))
+        i++;
+    if (i == 256 || s->now - s->reads[i].at > s->conf.replica_ms * 1800ull)
+        return;
+    while (!slice_equal(s->key[k].slice, key))
+        k++;
+    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    const struct image *image = &s->node[to->node].disk.live;
+    bool primary = false;
+
+    for (unsigned p = 0; p < s->key[k].n; p++)
+        primary |= walk->member[p] == from;
+    if (!primary || image->object[k] == NULL || image->damaged[k] != SOUND)
+        return;
+    open_checked(s, k, slice_of(image->object[k]->bytes, image->object[k]->len), &o);
+    if (object_digest(&o) == m->digest)
+        return;
+    struct stale *stale = malloc(sizeof *stale);
+
+    ASSERT(stale != NULL);
+    *stale = (struct stale){k, to->node, from, s->now, copy_of(image->object[k])};
+    sim_after(s, SEC(2), check_repaired, stale, 0, 0);
+}
+
 /* --- the end --- */
 
 static const struct blob *replica(const struct sim *s, unsigned k, unsigned i)
@@ -445,11 +617,16 @@ static const struct blob *replica(const struct sim *s, unsigned k, unsigned i)
     return s->node[s->node[0].index.walk[s->key[k].partition].member[i]].disk.durable.object[k];
 }
 
-void oracle_converged(struct sim *s)
+/* By hints alone: as long as nobody has lost what it owed, hints bring each write to all of its
+ * primaries without any read. */
+void oracle_converged(struct sim *s, bool by_hints_alone)
 {
     for (unsigned k = 0; k < s->keys; k++) {
         static struct object o;
         uint64_t first = 0;
+
+        if (by_hints_alone && (s->forgetful || s->key[k].forgetful))
+            continue;
 
         for (unsigned i = 0; i < s->key[k].n; i++) {
             const struct blob *b = replica(s, k, i);
@@ -462,8 +639,8 @@ void oracle_converged(struct sim *s)
             if (i == 0)
                 first = digest;
             if (digest != first)
-                sim_fail(s, "%s: replicas 0 and %u differ after healing and repair", s->key[k].name,
-                         i);
+                sim_fail(s, "%s: replicas 0 and %u differ after %s", s->key[k].name, i,
+                         by_hints_alone ? "all hints were delivered" : "healing and repair");
         }
     }
 }

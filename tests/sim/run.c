@@ -233,18 +233,16 @@ uint64_t sim_run(const struct sim_options *options)
     sim_run_until(s, s->now + SEC(20));
     check_quiet(s);
     drain_hints(s);
-    /* While everybody lives, hints alone bring each write to all of its primaries. */
-    if (!s->forgetful)
-        oracle_converged(s);
+    oracle_converged(s, true);
     read_all(s);
-    oracle_converged(s);
+    oracle_converged(s, false);
     uint64_t repairs = s->net.repairs;
 
     read_all(s);
     if (s->net.repairs != repairs)
         sim_fail(s, "%llu repairs were sent although replicas were equal",
                  (unsigned long long)(s->net.repairs - repairs));
-    oracle_converged(s);
+    oracle_converged(s, false);
     oracle_final(s);
     check_quiet(s);
     check_fallbacks(s);

@@ -148,6 +148,8 @@ void disk_started(struct worker *w);
 void disk_wipe(struct sim *s, unsigned node);
 void disk_backup(struct sim *s, unsigned node);
 void disk_restore(struct sim *s, unsigned node);
+/* A vnode of the node takes a new id if its present one is still `id`. */
+void disk_renew(struct sim *s, unsigned node, unsigned partition, uint64_t id);
 /* One record of the node is damaged. */
 void disk_damage(struct sim *s, unsigned node, unsigned key);
 unsigned disk_hints(const struct sim *s, unsigned node);
@@ -178,7 +180,9 @@ struct node {
     bool up;
     uint64_t frozen_until; /* events for it wait until then */
     uint64_t thawed_at;
-    uint64_t slow_us; /* added to what it sends, receives and syncs */
+    uint64_t trouble_at; /* when anything last happened to it */
+    bool unnoticed;      /* restored from a backup in a way that its own files do not tell */
+    uint64_t slow_us;    /* added to what it sends, receives and syncs */
     int64_t wall_offset_ms;
 };
 
@@ -200,6 +204,8 @@ void worker_message(struct worker *w, unsigned from_node, unsigned from_worker,
 void worker_link_down(struct worker *w, unsigned node, unsigned worker);
 uint64_t node_wall_ms(const struct sim *s, unsigned node);
 bool node_frozen(const struct sim *s, unsigned node);
+/* Has the node been up, all its workers too, and at full speed since then? */
+bool node_well_since(const struct sim *s, unsigned node, uint64_t since);
 /* If the event is for a frozen node: queue it again for when it thaws, and say true. */
 bool node_defer(struct sim *s, unsigned node, const struct event *e);
 unsigned worker_of_key(const struct sim *s, unsigned node, unsigned key);
@@ -211,11 +217,13 @@ struct stream { /* from one worker to another */
     bool live;  /* it is so */
     uint64_t generation;
     uint64_t last_arrival; /* keeps order */
+    uint64_t changed_at;   /* when it last broke, came back or was backed up */
 };
 
 struct net {
     struct stream stream[SIM_NODES][SIM_WORKERS][SIM_NODES][SIM_WORKERS];
     bool blocked[SIM_NODES][SIM_NODES]; /* from, to */
+    uint64_t unblocked_at[SIM_NODES][SIM_NODES];
     uint64_t latency_us, jitter_us;
     unsigned loss, duplicate, reorder; /* per 1000 messages; only where links lose at all */
     uint64_t messages, repairs;
@@ -230,6 +238,10 @@ void net_worker_back(struct sim *s, unsigned node, unsigned worker);
 void net_suspect(struct sim *s, unsigned from, unsigned to);
 void net_reset(struct sim *s, unsigned from, unsigned to);
 void net_heal(struct sim *s);
+/* Has everything between two nodes worked since then? Has everything from one to the other been known
+ * to be down? */
+bool net_well_since(const struct sim *s, unsigned a, unsigned b, uint64_t since);
+bool net_down_since(const struct sim *s, unsigned from, unsigned to, uint64_t since);
 
 /* --- oracle.c --- */
 
@@ -272,7 +284,9 @@ struct key {
     struct bits past; /* of any event */
     uint32_t *acked;  /* writes in the order of their acknowledgement */
     uint32_t acked_count, acked_capacity;
-    uint64_t items; /* of a cart: so far handed out */
+    uint64_t items;                     /* of a cart: so far handed out */
+    bool forgetful;                     /* a crash may have cost hints that were owed */
+    uint64_t coordinated_at[SIM_NODES]; /* last write */
 };
 
 /* A request of a client, one attempt. */
@@ -314,7 +328,17 @@ void oracle_after_write(struct sim *s, const struct request *r, struct slice con
                         struct bits *seen);
 /* After healing: replicas agree, nothing acknowledged is lost. */
 void oracle_final(struct sim *s);
-void oracle_converged(struct sim *s);
+void oracle_converged(struct sim *s, bool by_hints_alone);
+/* A node removes a hint: the target has the object, durably. */
+void oracle_hint_gone(struct sim *s, unsigned node, unsigned target, unsigned key);
+/* A worker died: what it coordinated of late may lack hints. */
+void oracle_worker_gone(struct sim *s, const struct worker *w);
+/* A request failed: was that necessary? */
+void oracle_failed(struct sim *s, const struct request *r, const struct coord_reply *reply);
+/* A replica's answer reaches a reading coordinator, which then has to repair what is stale. */
+void oracle_read_sent(struct sim *s, const struct worker *from, uint64_t request);
+void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
+                      const struct msg_READ_DONE *m);
 
 /* --- client.c --- */
 
@@ -396,7 +420,13 @@ struct sim {
     struct write *write;
     uint32_t write_count, write_capacity;
     uint64_t current_write; /* that is being coordinated; UINT64_MAX: none */
-    struct issued *dots;    /* hash table of all dots issued */
+    bool coordinating;      /* a write is being coordinated */
+    struct {
+        const struct worker *worker;
+        uint64_t request, at;
+    } reads[256]; /* sent of late */
+    unsigned reads_at;
+    struct issued *dots; /* hash table of all dots issued */
     uint32_t dots_count, dots_capacity;
     /* clients */
     unsigned clients, ops_left;
