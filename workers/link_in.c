@@ -215,8 +215,13 @@ static void on_accept(void *arg, uint32_t events)
         int fd = accept4(s->conf.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         struct inlink *i = fd < 0 || s->strangers >= LINK_STRANGERS ? NULL : calloc(1, sizeof *i);
 
-        if (fd < 0)
+        if (fd < 0) {
+            /* Without a descriptor for it the caller stays in the queue: look again at the next
+             * tick instead of turning round and round. */
+            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                loop_remove(s->loop, &s->listener);
             return;
+        }
         if (i == NULL) {
             close(fd);
             continue;
@@ -259,6 +264,8 @@ void link_in_tick(struct link_set *s, uint64_t now_us)
 {
     struct inlink *next;
 
+    if (s->listener.events == 0)
+        link_in_listen(s);
     if (s->strangers == 0)
         return;
     for (struct inlink *i = s->inlinks; i != NULL; i = next) {

@@ -173,8 +173,8 @@ static int finish_greeting(struct link *l, const struct msg *m)
     s->stats.links_up++;
     s->stats.connects++;
     l->retry_us = LINK_RETRY_MIN;
-    l->waiting_us = 0;
     l->heard_us = clock_mono_us();
+    l->waiting_us = buf_len(&l->out) > 0 ? l->heard_us : 0;
     if (l->failed) {
         l->failed = false;
         link_set_verdict(s, &l->node, l->worker, true);
@@ -308,8 +308,14 @@ static void on_ready(void *arg, uint32_t events)
     }
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         on_input(l);
-    if (l->fd >= 0 && (events & EPOLLOUT))
-        link_out_flush(l);
+    if (l->fd < 0 || !(events & EPOLLOUT))
+        return;
+    uint64_t before = l->set->stats.bytes_out;
+    link_out_flush(l);
+    /* The socket was full and is not any more: somebody reads there, though it may take a while
+     * until a PING behind a large message is read. */
+    if (l->state == LINK_UP && l->waiting_us != 0 && l->set->stats.bytes_out > before)
+        l->waiting_us = loop_now_us(l->set->loop);
 }
 
 /* ---- judgement ---- */
