@@ -64,6 +64,15 @@ static void describe(struct node *n, char out[NODE_SEG_REASON])
     }
 }
 
+/* A text of the child table; a longer one is cut. Both may be parts of one struct node. */
+static void copy_text(char out[NODE_SEG_REASON], const char *text)
+{
+    size_t len = strnlen(text, NODE_SEG_REASON - 1);
+
+    memcpy(out, text, len);
+    out[len] = 0;
+}
+
 static void fill_children(struct node *n)
 {
     struct node_view *v = &n->view;
@@ -81,8 +90,8 @@ static void fill_children(struct node *n)
         c->restarts = p->restarts;
         c->incarnation = p->incarnation;
         c->since_ms = p->since_ms;
-        snprintf(c->status, sizeof c->status, "%.*s", NODE_SEG_REASON - 1, p->status);
-        snprintf(c->last_exit, sizeof c->last_exit, "%s", p->last_exit);
+        copy_text(c->status, p->status);
+        copy_text(c->last_exit, p->last_exit);
     }
 }
 
