@@ -274,7 +274,10 @@ int coord_put(struct coord *c, uint64_t token, const struct msg_PUT *put, uint64
     if (place.mine && place.self < place.n)
         rc = coord_put_here(c, &asker, &place, put);
     else
-        rc = coord_forward_put(c, &asker, &place, put);
+        rc = coord_forward_put(c, &asker, &place, put, 0);
+    /* Nothing has happened yet, and others may have a disk that works. */
+    if (rc != 0 && rc != -ERR_BUSY)
+        rc = coord_forward_put(c, &asker, &place, put, rc);
     if (rc != 0)
         coord_count(c, COORD_REFUSED, 1);
     return rc;

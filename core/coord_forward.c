@@ -85,7 +85,7 @@ static void end_put(struct coord *c, struct request *r, const struct coord_reply
 }
 
 int coord_forward_put(struct coord *c, const struct asker *asker, const struct place *place,
-                      const struct msg_PUT *put)
+                      const struct msg_PUT *put, int failed)
 {
     struct request *r = begin(c, asker, place, REQUEST_PUT_AWAY, put->timeout_ms);
     struct msg m = {.kind = MSG_PUT, .u.PUT = *put};
@@ -96,6 +96,8 @@ int coord_forward_put(struct coord *c, const struct asker *asker, const struct p
     m.u.PUT.epoch = c->view->epoch;
     m.u.PUT.timeout_ms = patience_ms(c, r->deadline_us);
     for (uint8_t i = 0; i < r->u.forward.count; i++) {
+        if (is_here(c, r, i) && failed != 0)
+            continue;
         if (is_here(c, r, i)) {
             coord_release(c, r);
             return coord_put_here(c, asker, place, put);
@@ -110,6 +112,10 @@ int coord_forward_put(struct coord *c, const struct asker *asker, const struct p
         return 0;
     }
     /* Nobody could be sent to: nothing has happened, and nothing will. */
+    if (failed != 0) {
+        end_put(c, r, &(struct coord_reply){.status = failed});
+        return 0;
+    }
     coord_count(c, COORD_NOQUORUM, 1);
     end_put(c, r,
             &(struct coord_reply){.status = -ERR_NOQUORUM,

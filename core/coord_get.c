@@ -16,7 +16,7 @@ static void start(struct coord *c, struct request *r, const struct get_setup *se
                   const struct place *p, int local)
 {
     uint64_t digest = 0;
-    bool durable = c->last_lsn <= c->durable;
+    bool durable = c->last_lsn <= c->durable, readable = local == 0 || local == -ERR_NOTFOUND;
 
     if (local == 0)
         digest = object_digest(&c->mine);
@@ -24,10 +24,10 @@ static void start(struct coord *c, struct request *r, const struct get_setup *se
     r->partition = p->partition;
     r->start_us = c->now_us;
     r->deadline_us = setup->deadline_us;
-    get_init(&r->u.get, setup, local != -ERR_CORRUPT, digest, durable);
+    get_init(&r->u.get, setup, readable, digest, durable);
     /* What the own replica holds may be on its way to the disk: with blocking repair a read must not
      * show what a crash could take back. */
-    if (setup->blocking && local != -ERR_CORRUPT && !durable && !acks_full(&c->acks)) {
+    if (setup->blocking && readable && !durable && !acks_full(&c->acks)) {
         struct ack ack = {.kind = ACK_REQUEST, .request = r->id, .lsn = c->last_lsn};
 
         ack.context = ack.old = hold_nothing();
@@ -68,7 +68,8 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
     }
     if (rc == 0)
         rc = object_open(&c->mine, object);
-    if (rc != 0 && rc != -ERR_NOTFOUND && rc != -ERR_CORRUPT) {
+    if (rc != 0 && rc != -ERR_NOTFOUND && place->n == 1) {
+        /* Nobody else could know. */
         answer(c, asker, rc, slice_of(NULL, 0));
         return 0;
     }
@@ -127,8 +128,12 @@ static int have_whole(struct coord *c, struct request *r)
 
     if (c->object_of == r->id)
         return 0;
-    if (r->lost != 0)
-        return r->lost;
+    if (r->old.len > 0) {
+        /* Good until the next use of scratch_b: not kept at hand. */
+        buf_clear(c->scratch_b);
+        c->object = hold_bytes(&c->holds, &r->old, c->scratch_b);
+        return c->object.len > 0 ? 0 : -ERR_NOMEM;
+    }
     rc = c->host.load(c->host.arg, r->partition, &r->pos, key_of(c, r), &c->object);
     if (rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT) {
         /* Damaged, and nobody else had anything: that is nothing, as far as R replicas know. */
@@ -218,17 +223,44 @@ void coord_get_event(struct coord *c, struct request *r, struct get_event event)
 
 /* ---- Objects of other replicas. */
 
+/* The own replica cannot take in what was found (the disk may be full): the request keeps it. */
+static int keep_whole(struct coord *c, struct request *r, struct slice whole)
+{
+    hold_drop(&c->holds, &r->old);
+    if (whole.len == 0 || hold_blocks(whole.len) > c->holds.free)
+        return -ERR_LIMIT;
+    r->old = hold_keep(&c->holds, whole);
+    return 0;
+}
+
+/* Merge an object into all that has been found so far. */
+static int take_in(struct coord *c, struct request *r, struct slice object, struct merged *out)
+{
+    struct slice key, whole;
+    int rc;
+
+    buf_clear(c->scratch_b);
+    /* Room for both at once: the second must not move the first. */
+    if (buf_reserve(c->scratch_b, r->key.len + r->old.len + 1) == NULL)
+        return -ERR_NOMEM;
+    key = hold_bytes(&c->holds, &r->key, c->scratch_b);
+    if (r->old.len > 0) {
+        whole = hold_bytes(&c->holds, &r->old, c->scratch_b);
+        rc = coord_merge_with(c, whole, &key, object, out);
+        return rc == 0 && out->news ? keep_whole(c, r, out->object) : rc;
+    }
+    rc = coord_merge_in(c, r->partition, &r->pos, &key, object, out);
+    return rc == 0 || out->object.len == 0 ? rc : keep_whole(c, r, out->object);
+}
+
 void coord_get_object(struct coord *c, struct request *r, uint8_t target, struct slice object)
 {
     struct get_event event = {.kind = GET_ON_OBJECT, .target = target};
-    struct slice key = key_of(c, r);
     struct merged merged;
-    int rc;
 
     if (!get_expects(&r->u.get, target))
         return;
-    rc = coord_merge_in(c, r->partition, &r->pos, &key, object, &merged);
-    if (rc != 0 && merged.object.len == 0) {
+    if (take_in(c, r, object, &merged) != 0) {
         event.kind = GET_ON_FAIL;
         coord_get_event(c, r, event);
         return;
@@ -240,19 +272,17 @@ void coord_get_object(struct coord *c, struct request *r, uint8_t target, struct
         ASSERT(object_open(&c->mine, merged.object) == 0);
         event.whole = object_digest(&c->mine);
     }
-    /* The disk may be full: what is at hand can still be answered now, but not later. */
-    c->object = merged.object;
-    c->object_of = r->id;
-    if (rc != 0)
-        r->lost = rc;
-    else
-        coord_count(c, COORD_LOCAL_REPAIR, merged.news);
+    if (r->old.len == 0) {
+        c->object = merged.object;
+        c->object_of = r->id;
+    }
+    coord_count(c, COORD_LOCAL_REPAIR, merged.news && r->old.len == 0);
     struct ack ack = {.kind = ACK_REQUEST, .request = r->id, .lsn = merged.lsn};
-    bool blocking = r->u.get.setup.blocking;
+    bool wait = r->u.get.setup.blocking && r->old.len == 0;
 
     ack.context = ack.old = hold_nothing();
     r->local_lsn = merged.lsn;
     coord_get_event(c, r, event);
-    if (rc == 0 && blocking && table_find(&c->table, ack.request) != NULL && !acks_full(&c->acks))
+    if (wait && table_find(&c->table, ack.request) != NULL && !acks_full(&c->acks))
         ack_push(c, &ack);
 }

@@ -141,10 +141,11 @@ struct request {
     uint32_t partition;
     struct asker asker;
     struct position pos;
-    struct hold key, context, old;
+    struct hold key, context;
+    struct hold old; /* a write: the object before it, if wanted; a read: what was found, if the own
+                        replica cannot take it in */
     uint64_t start_us, deadline_us;
     uint64_t local_lsn; /* a read: what the own replica holds is durable from there on */
-    int lost;           /* a read: why the own replica could not take in what was found, or 0 */
     uint16_t member[LIMIT_WALK];
     uint8_t worker[LIMIT_WALK];
     uint32_t sent_us[LIMIT_WALK]; /* a read: when target was asked, since start_us */
@@ -264,7 +265,8 @@ void coord_answer_get(struct coord *c, const struct asker *asker, const struct c
 void coord_answer_held(struct coord *c, const struct asker *asker, struct coord_reply *reply,
                        struct hold *context, struct hold *old);
 
-/* coord_put.c. -ERR_BUSY: nothing has happened and nobody was answered. */
+/* coord_put.c. An error means that this worker could not do it (it is busy, its disk is full or
+ * damaged): nothing has happened and nobody was answered. */
 int coord_put_here(struct coord *c, const struct asker *asker, const struct place *place,
                    const struct msg_PUT *put);
 void coord_put_event(struct coord *c, struct request *r, struct put_event event);
@@ -275,9 +277,10 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
 void coord_get_event(struct coord *c, struct request *r, struct get_event event);
 void coord_get_object(struct coord *c, struct request *r, uint8_t target, struct slice object);
 
-/* coord_forward.c. -ERR_BUSY likewise. */
+/* coord_forward.c. An error likewise. failed: why this worker cannot coordinate it, or 0 if that was
+ * not tried; it is the answer if nobody else is there. */
 int coord_forward_put(struct coord *c, const struct asker *asker, const struct place *place,
-                      const struct msg_PUT *put);
+                      const struct msg_PUT *put, int failed);
 int coord_forward_get(struct coord *c, const struct asker *asker, const struct place *place,
                       const struct msg_GET *get);
 void coord_forward_done(struct coord *c, struct request *r, const struct msg *m);
@@ -298,6 +301,9 @@ struct merged {
  * the merged object (empty only with -ERR_LIMIT or -ERR_NOMEM). */
 int coord_merge_in(struct coord *c, uint32_t partition, const struct position *pos,
                    const struct slice *expected, struct slice incoming, struct merged *out);
+/* Likewise, but with `own` instead of what the vnode holds, and without storing anything. */
+int coord_merge_with(struct coord *c, struct slice own, const struct slice *expected,
+                     struct slice incoming, struct merged *out);
 void coord_serve_merge(struct coord *c, const struct asker *asker, const struct msg_MERGE *m);
 void coord_serve_read(struct coord *c, const struct asker *asker, const struct msg_READ *m);
 

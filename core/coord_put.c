@@ -186,12 +186,14 @@ static void count_siblings(struct coord *c, const struct job *job)
         coord_count(c, COORD_SIBLINGS_NEAR, 1);
 }
 
-static void count_failure(struct coord *c, int rc)
+/* Is it the request that is wrong, so that no other coordinator would do better? */
+static bool is_clients_fault(struct coord *c, int rc)
 {
     if (rc == -ERR_BADCTX)
         coord_count(c, COORD_BADCTX, 1);
     else if (rc == -ERR_SIBLINGS)
         coord_count(c, COORD_SIBLINGS_OVER, 1);
+    return rc == -ERR_BADCTX || rc == -ERR_SIBLINGS || rc == -ERR_LIMIT || rc == -ERR_INVAL;
 }
 
 /* ---- Into the store, and out to the others. */
@@ -298,9 +300,8 @@ int coord_put_here(struct coord *c, const struct asker *asker, const struct plac
     if (rc != 0) {
         hold_drop(&c->holds, &ack.context);
         hold_drop(&c->holds, &ack.old);
-        if (rc == -ERR_BUSY)
+        if (!is_clients_fault(c, rc))
             return rc;
-        count_failure(c, rc);
         job.flags = 0;
         answer(c, &job, rc);
         return 0;

@@ -31,25 +31,11 @@ static void observe(struct coord *c, const struct object *o)
         hlc_observe(&c->hlc, s.time, c->wall_ms);
 }
 
-/* c->theirs merged into what the own vnode holds: the result, in the host's memory or scratch_a. */
-static int merge_with_own(struct coord *c, uint32_t partition, const struct position *pos,
-                          struct merged *out)
+/* c->theirs merged with `own`, which c->mine shows: the result is one of the two or in scratch_a. */
+static int merge_objects(struct coord *c, struct slice own, struct merged *out)
 {
-    struct slice own;
-    int rc = c->host.load(c->host.arg, partition, pos, c->theirs.key, &own);
+    int rc;
 
-    if (rc == 0)
-        rc = object_open(&c->mine, own);
-    if (rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT || (COORD_BUG(MERGE_OVERWRITES) && rc == 0)) {
-        if (rc == -ERR_CORRUPT)
-            coord_count(c, COORD_LOCAL_CORRUPT, 1);
-        object_empty(&c->mine, c->theirs.key);
-        out->object = c->theirs.encoded;
-        out->news = true;
-        return 0;
-    }
-    if (rc != 0)
-        return rc;
     if (slice_equal(own, c->theirs.encoded)) {
         out->object = own;
         return 0;
@@ -70,8 +56,27 @@ static int merge_with_own(struct coord *c, uint32_t partition, const struct posi
     return 0;
 }
 
-int coord_merge_in(struct coord *c, uint32_t partition, const struct position *pos,
-                   const struct slice *expected, struct slice incoming, struct merged *out)
+/* c->theirs merged with what the own vnode holds. */
+static int merge_with_vnode(struct coord *c, uint32_t partition, const struct position *pos,
+                            struct merged *out)
+{
+    struct slice own;
+    int rc = c->host.load(c->host.arg, partition, pos, c->theirs.key, &own);
+
+    if (rc == 0)
+        rc = object_open(&c->mine, own);
+    if (rc == 0 && !COORD_BUG(MERGE_OVERWRITES))
+        return merge_objects(c, own, out);
+    if (rc == -ERR_CORRUPT)
+        coord_count(c, COORD_LOCAL_CORRUPT, 1);
+    object_empty(&c->mine, c->theirs.key);
+    out->object = c->theirs.encoded;
+    out->news = true;
+    return rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT ? 0 : rc;
+}
+
+static int open_theirs(struct coord *c, const struct slice *expected, struct slice incoming,
+                       struct merged *out)
 {
     int rc = object_open(&c->theirs, incoming);
 
@@ -80,17 +85,35 @@ int coord_merge_in(struct coord *c, uint32_t partition, const struct position *p
         coord_count(c, COORD_PEER_CORRUPT, 1);
         return rc;
     }
-    if (expected != NULL && !slice_equal(*expected, c->theirs.key))
-        return -ERR_INVAL;
+    return expected == NULL || slice_equal(*expected, c->theirs.key) ? 0 : -ERR_INVAL;
+}
+
+int coord_merge_in(struct coord *c, uint32_t partition, const struct position *pos,
+                   const struct slice *expected, struct slice incoming, struct merged *out)
+{
+    int rc = open_theirs(c, expected, incoming, out);
+
+    if (rc != 0)
+        return rc;
     witness(c, partition, &c->theirs.causal);
     observe(c, &c->theirs);
-    rc = merge_with_own(c, partition, pos, out);
+    rc = merge_with_vnode(c, partition, pos, out);
     if (rc != 0 || !out->news)
         return rc;
     rc = c->host.store(c->host.arg, partition, pos, out->object, false, &out->lsn);
     if (rc == 0)
         c->last_lsn = out->lsn;
     return rc;
+}
+
+int coord_merge_with(struct coord *c, struct slice own, const struct slice *expected,
+                     struct slice incoming, struct merged *out)
+{
+    int rc = open_theirs(c, expected, incoming, out);
+
+    if (rc == 0)
+        rc = object_open(&c->mine, own);
+    return rc == 0 ? merge_objects(c, own, out) : rc;
 }
 
 /* ---- MERGE */

@@ -39,7 +39,6 @@ struct request *table_take(struct table *t, enum request_kind kind)
         r->id += 1u << SLOT_BITS;
     r->kind = (uint8_t)kind;
     r->flags = 0;
-    r->lost = 0;
     r->local_lsn = 0;
     r->due_us = UINT64_MAX;
     r->key = r->context = r->old = hold_nothing();

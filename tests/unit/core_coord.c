@@ -612,14 +612,37 @@ static void test_damaged_replica(void **state)
 static void test_full_disk(void **state)
 {
     struct kit *k = cluster(3, 1, three);
+    struct kit_node *n = kit_owner(k, 1, 0);
+    struct msg_PUT m = set(k, 0, "a");
 
     (void)state;
-    make_stale(k, 1);
-    kit_owner(k, 1, 0)->store_error = -ERR_DISKFULL;
-    assert_true(shows(k, do_get(k, kit_owner(k, 1, 0), 0, 2), "new"));
-    struct kit_reply *r = &k->replies[do_get(k, kit_owner(k, 1, 0), 0, 3)];
-
-    assert_true(r->status == 0 || r->status == -ERR_DISKFULL);
+    /* Two that each know what the other does not, and one that can take in neither. */
+    m.flags = PUT_HAS_CONTEXT;
+    m.w = 1;
+    k->cut[0][1] = k->cut[0][2] = k->cut[2][1] = true;
+    do_put(k, kit_owner(k, 0, 0), m);
+    m.value = slice_str("b");
+    kit_down_member(k, 0);
+    kit_node(k, 0, 0)->up = true;
+    k->cut[2][0] = true;
+    do_put(k, kit_owner(k, 2, 0), m);
+    kit_pass(k, 400000);
+    memset(k->cut, 0, sizeof k->cut);
+    for (int damaged = 0; damaged <= 1; damaged++) {
+        n->store_error = -ERR_DISKFULL;
+        n->load_error = damaged ? -ERR_CORRUPT : 0;
+        /* With R=3 a damaged replica cannot count. */
+        assert_true(shows(k, do_get(k, n, 0, (uint8_t)(3 - damaged)), "a b"));
+        n->store_error = n->load_error = 0;
+        assert_null(n->records[0].bytes.data);
+    }
+    /* Others may have room for a write. */
+    n->store_error = -ERR_DISKFULL;
+    assert_int_equal(do_put(k, n, set(k, 0, "c"))->status, 0);
+    assert_int_equal(k->events[COORD_PUT_FORWARDED], 1);
+    n->store_error = 0;
+    kit_pass(k, 400000);
+    assert_true(shows(k, do_get(k, n, 0, 3), "c"));
     finish(k);
 }
 
