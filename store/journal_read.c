@@ -16,13 +16,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Walks all good records from some place on, over all segments. Holds one segment in memory. */
+#define READ_STEP (64u << 10)
+
+/* Walks all good records from some place on, over all segments. Holds one segment in memory: `data`
+ * is all zeros from `used` on, and mostly never touched there. */
 struct walker {
     const char *dir;
     const struct journal_segment *segments;
     uint32_t count, index; /* index: the segment in memory */
     uint8_t *data;
     size_t capacity, size; /* size 0: segment not loaded or without a usable header */
+    size_t used;           /* nothing but zeros from here on */
     size_t offset;         /* where the next record is looked for */
     size_t found;          /* where the newest record was found */
     uint64_t nonce;
@@ -42,6 +46,40 @@ static bool good_header(const uint8_t *data, size_t len)
            h.checksum == journal_header_checksum(&h);
 }
 
+static bool all_zero(const uint8_t *data, size_t len)
+{
+    return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
+}
+
+/* Read a segment into w->data. Most of one may never have been written: its zeros cost a look, but
+ * no memory. */
+static int read_segment(struct walker *w, const char *path, uint64_t bytes, size_t *got)
+{
+    uint8_t step[READ_STEP];
+    size_t at, n, used = 0;
+    int err = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_from_errno(errno);
+    for (at = 0; at < bytes; at += n) {
+        err = file_read_at(fd, step, bytes - at < sizeof step ? bytes - at : sizeof step, at, &n);
+        if (err != 0 || n == 0)
+            break;
+        if (!all_zero(step, n)) {
+            memcpy(w->data + at, step, n);
+            used = at + n;
+        } else if (at < w->used) {
+            memset(w->data + at, 0, n);
+        }
+    }
+    close(fd);
+    if (at < w->used)
+        memset(w->data + at, 0, w->used - at);
+    w->used = used;
+    *got = at;
+    return err;
+}
+
 static int load_segment(struct walker *w)
 {
     const struct journal_segment *segment = &w->segments[w->index];
@@ -54,15 +92,16 @@ static int load_segment(struct walker *w)
     w->first_lsn = 0;
     w->loaded = true;
     if (segment->bytes > w->capacity) {
-        uint8_t *data = realloc(w->data, segment->bytes);
-
-        if (data == NULL)
+        free(w->data);
+        w->used = 0;
+        w->capacity = 0;
+        w->data = calloc(1, segment->bytes);
+        if (w->data == NULL)
             return -ERR_NOMEM;
-        w->data = data;
         w->capacity = segment->bytes;
     }
     journal_file_path(path, w->dir, segment->sequence);
-    err = file_load(path, w->data, segment->bytes, &got);
+    err = read_segment(w, path, segment->bytes, &got);
     if (err != 0)
         return err;
     if (!good_header(w->data, got))
@@ -114,7 +153,8 @@ static int walk(struct walker *w, struct journal_record *out)
         }
         if (w->size == 0)
             continue;
-        for (; w->offset + JOURNAL_RECORD <= w->size; w->offset += JOURNAL_ALIGN) {
+        for (; w->offset + JOURNAL_RECORD <= w->size && w->offset < w->used;
+             w->offset += JOURNAL_ALIGN) {
             if (!good_record(w, w->offset, out)) {
                 skip_zeros(w);
                 continue;
@@ -136,10 +176,10 @@ static int was_durable(const struct walker *w, const struct journal_record *firs
     struct journal_record record = *first;
     int rc = 1;
 
-    ahead.data = malloc(w->capacity);
+    ahead.data = calloc(1, w->capacity);
     if (ahead.data == NULL)
         return -ERR_NOMEM;
-    memcpy(ahead.data, w->data, w->size);
+    memcpy(ahead.data, w->data, w->used);
     while (rc == 1 && record.lsn - record.unsynced < lsn)
         rc = walk(&ahead, &record);
     free(ahead.data);

@@ -84,6 +84,29 @@ static struct journal_replay replay(const char *dir, struct seen *seen)
     return r;
 }
 
+static void values_of_zeros_come_back_from_the_end_of_a_segment(void **state)
+{
+    struct seen seen;
+    char dir[256];
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    struct journal *j = open_journal(dir, 1, 1);
+    uint64_t lsn = 0;
+    /* The record numbers 0, 256, 512, ... have payloads of zeros, larger than a segment each. */
+    for (uint32_t n = 0; n < 1024; n++)
+        lsn = append(j, n, n % 256 == 0 ? 120 << 10 : n % 50);
+    wait_durable(j, lsn);
+    lsn = append(j, 1024, 127 << 10);
+    wait_durable(j, lsn);
+    struct journal_replay r = replay(dir, &seen);
+    assert_int_equal(seen.count, 1025);
+    assert_int_equal(r.damaged + r.torn, 0);
+    journal_replay_free(&r);
+    journal_close(j);
+    kit_remove(dir);
+}
+
 static void what_was_appended_comes_back_over_many_segments(void **state)
 {
     struct seen seen;
@@ -278,6 +301,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_appended_comes_back_over_many_segments),
+        cmocka_unit_test(values_of_zeros_come_back_from_the_end_of_a_segment),
         cmocka_unit_test(an_unsynced_tail_is_cut_whatever_of_it_arrived),
         cmocka_unit_test(every_flipped_bit_before_the_end_mark_is_reported),
         cmocka_unit_test(a_missing_or_empty_journal_is_empty),
