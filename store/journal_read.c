@@ -136,7 +136,7 @@ static void skip_zeros(struct walker *w)
 {
     static const uint8_t zeros[4096];
 
-    while (w->offset + sizeof zeros + JOURNAL_RECORD <= w->size &&
+    while (w->offset + sizeof zeros + JOURNAL_RECORD <= w->used &&
            memcmp(w->data + w->offset, zeros, sizeof zeros) == 0)
         w->offset += sizeof zeros - JOURNAL_ALIGN;
 }
