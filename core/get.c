@@ -137,7 +137,7 @@ static void repair_stale(struct get *g, uint64_t now_us, struct get_actions *act
     bool wait = g->setup.blocking && !g->answered;
     uint8_t end = wait ? g->setup.count : g->setup.primaries;
 
-    if (COORD_BUG(NEVER_REPAIRED) || (COORD_BUG(LATE_NOT_REPAIRED) && g->answered && g->late != 0))
+    if (COORD_BUG(NEVER_REPAIRED))
         return;
     for (uint8_t i = 0; i < end; i++) {
         if (i == g->setup.self || g->state[i] != GET_TARGET_HAVE || g->digest[i] == g->whole)
@@ -180,6 +180,7 @@ static bool is_expecting(const struct get *g, bool late)
 static void check(struct get *g, uint64_t now_us, struct get_actions *actions)
 {
     struct tally t = count(g);
+    bool late = g->answered;
 
     /* Blocking: when nobody is being fetched the whole is as whole as it gets before the reply. */
     if (g->setup.blocking && !g->answered && !t.fetching) {
@@ -197,7 +198,7 @@ static void check(struct get *g, uint64_t now_us, struct get_actions *actions)
         return;
     bool close = !is_expecting(g, false) && (now_us >= g->linger_us || !is_expecting(g, true));
 
-    if (!t.fetching || close)
+    if ((!t.fetching || close) && !(COORD_BUG(LATE_NOT_REPAIRED) && late))
         repair_stale(g, now_us, actions);
     if (close) {
         add(actions, GET_DO_CLOSE, 0);
