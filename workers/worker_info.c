@@ -154,8 +154,10 @@ void worker_info_fill(void *arg, struct worker_info *info)
     info->workers = w->workers;
     info->worker = w->index;
     info->tcp_port = (uint16_t)w->conf.node.port;
-    info->memory_bytes = memory.uordblks + memory.hblkhd;
     info->rss_bytes = resident_bytes();
+    info->memory_bytes = memory.uordblks + memory.hblkhd;
+    if (info->memory_bytes > info->rss_bytes) /* tables are allocated whole and touched as needed */
+        info->memory_bytes = info->rss_bytes;
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
         info->cpu_user = (double)seconds_and_us(usage.ru_utime) / 1e6;
         info->cpu_sys = (double)seconds_and_us(usage.ru_stime) / 1e6;
