@@ -552,22 +552,33 @@ static void bench_recovery(struct load *l)
 static void report(struct load *l, double rate, double written)
 {
     struct store_stats stats;
-    char path[FILE_PATH];
-    double data = (double)opt.keys * (KEY + opt.value);
 
     store_stats(l->store, &stats);
-    file_path(path, "%s/vnodes", opt.dir);
     if (plain_writes > 0)
         fact("overwrite, times plain LMDB", rate / plain_writes, "x");
     fact("p99.9 of ack, times p50 of fdatasync", quantile_us(&l->acks, 0.999) / sync_p50_us, "x");
     fact("bytes written per byte put", written / ((double)l->acked * (KEY + opt.value)), "x");
-    fact("vnode files, times key and value bytes", disk_bytes(path) / data, "x");
     fact("memory beyond page cache", memory_mib("RssAnon:"), "MiB");
     fact("bound of the write buffers", opt.buffer_mib, "MiB");
     fact("time under pressure", (double)stats.pressure_us / 1e6, "s");
     fact("records flushed", (double)stats.flushed_records, "");
     fact("flushes", (double)stats.flushes, "");
     fact("longest journal sync", stats.max_sync_us, "us");
+}
+
+/* Once everything is flushed. */
+static void report_files(struct source *s)
+{
+    char path[FILE_PATH], text[KEY + 1];
+    double bytes, keys = (double)opt.keys;
+    struct slice key = key_of(0, text);
+    size_t object = make_object(s, key, (struct dot){UINT64_MAX, 1000000}).len;
+
+    file_path(path, "%s/vnodes", opt.dir);
+    bytes = disk_bytes(path);
+    fact("vnode files, times key and value bytes", bytes / (keys * (KEY + opt.value)), "x");
+    fact("vnode files, times stored bytes",
+         bytes / (keys * (double)(object + sizeof(struct position))), "x");
 }
 
 static void bench_engine(void)
@@ -587,6 +598,7 @@ static void bench_engine(void)
     fact("slowest second of overwriting", (double)slowest, "/s");
     report(&l, rate, bytes_written() - written);
     wait_for_flush(l.store);
+    report_files(&l.source);
     rest = bench_read(&l, false, &reads);
     row("engine, read at rest", rest, &reads);
     p99 = quantile_us(&reads, 0.99);
@@ -609,6 +621,7 @@ static bool number_option(const char *name, const char *value)
         uint32_t *out;
     } numbers[] = {
         {"--value", &opt.value},       {"--seconds", &opt.seconds}, {"--writers", &opt.writers},
+        {"--buffer", &opt.buffer_mib}, {"--q", &opt.q_bits},
     };
 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
