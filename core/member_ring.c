@@ -63,6 +63,29 @@ static int compare(uint64_t epoch, const uint8_t *proposer, const struct member_
     return memcmp(proposer, r->proposer.b, NODE_ID_BYTES);
 }
 
+static uint16_t owner_at(const struct gossip_RING *g, size_t partition)
+{
+    return (uint16_t)(g->owner.data[2 * partition] | g->owner.data[2 * partition + 1] << 8);
+}
+
+/* Is every partition owned by somebody who is in the ring, and everybody named once? */
+static bool sound(const struct gossip_RING *g, size_t count, size_t q)
+{
+    const struct node_id *id = (const struct node_id *)(const void *)g->members.data;
+
+    for (size_t i = 0; i < count; i++) {
+        if (g->states.data[i] > 1 || node_id_is_zero(&id[i]))
+            return false;
+        for (size_t k = 0; k < i; k++)
+            if (node_id_equal(&id[i], &id[k]))
+                return false;
+    }
+    for (size_t p = 0; p < q; p++)
+        if (owner_at(g, p) >= count || g->states.data[owner_at(g, p)] != 0)
+            return false;
+    return true;
+}
+
 int member_take_ring(struct membership *m, const struct gossip_RING *g)
 {
     struct member_ring *r = &m->ring;
@@ -80,9 +103,8 @@ int member_take_ring(struct membership *m, const struct gossip_RING *g)
     size_t q = (size_t)1 << g->q_bits;
     if (g->owner.len != 2 * q)
         return -ERR_FORMAT;
-    for (size_t p = 0; p < q; p++)
-        if ((g->owner.data[2 * p] | g->owner.data[2 * p + 1] << 8) >= (int)count)
-            return -ERR_FORMAT;
+    if (!sound(g, count, q))
+        return -ERR_FORMAT;
     if (compare(g->epoch, g->proposer.data, r) <= 0)
         return 0;
     r->epoch = g->epoch;
@@ -93,7 +115,7 @@ int member_take_ring(struct membership *m, const struct gossip_RING *g)
     memcpy(r->id, g->members.data, g->members.len);
     memcpy(r->left, g->states.data, count);
     for (size_t p = 0; p < q; p++)
-        r->owner[p] = (uint16_t)(g->owner.data[2 * p] | g->owner.data[2 * p + 1] << 8);
+        r->owner[p] = owner_at(g, p);
     member_mend_ring(m);
     m->host.changed(m->host.arg, true);
     return 0;

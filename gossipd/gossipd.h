@@ -6,6 +6,7 @@
 #include "core/member.h"
 #include "gossipd/packet.h"
 #include "gossipd/stream.h"
+#include "gossipd/verdict.h"
 #include "ipc/child.h"
 #include "ipc/loop.h"
 #include "ipc/msg_codec.h"
@@ -20,6 +21,7 @@ struct gossipd {
     struct msg_codec *codec;
     struct packet_box box;
     struct membership members;
+    struct verdict_table verdicts;
     struct stream_set *streams;
     struct buf out; /* the datagram being made */
 

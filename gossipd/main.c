@@ -192,14 +192,19 @@ static void on_verdict(void *arg, uint32_t events)
             counter_add(g->counters, CTR_gossip_bad, 1);
             continue;
         }
-        struct slice node = c.kind == CONTROL_PEER_DOWN ? c.u.PEER_DOWN.node : c.u.PEER_UP.node;
+        bool down = c.kind == CONTROL_PEER_DOWN;
+        struct slice node = down ? c.u.PEER_DOWN.node : c.u.PEER_UP.node;
         if (node.len != NODE_ID_BYTES) {
             counter_add(g->counters, CTR_gossip_bad, 1);
             continue;
         }
         memcpy(id.b, node.data, NODE_ID_BYTES);
         counter_add(g->counters, CTR_gossip_verdicts, 1);
-        if (c.kind == CONTROL_PEER_DOWN)
+        if (down)
+            verdict_note(&g->verdicts, &id, c.u.PEER_DOWN.from_worker, c.u.PEER_DOWN.worker, true);
+        else
+            verdict_note(&g->verdicts, &id, c.u.PEER_UP.from_worker, c.u.PEER_UP.worker, false);
+        if (down)
             member_hint_down(&g->members, &id, clock_mono_us());
     }
     step(g);
@@ -337,7 +342,15 @@ static void on_reload(void *arg)
     fill_conf(&g->conf, &g->members.conf);
 }
 
-static const struct child_ops child_ops = {.reload = on_reload};
+static void on_worker_up(void *arg, uint32_t index, uint64_t incarnation)
+{
+    struct gossipd *g = arg;
+
+    (void)incarnation;
+    verdict_forget(&g->verdicts, index);
+}
+
+static const struct child_ops child_ops = {.reload = on_reload, .worker_up = on_worker_up};
 
 int main(int argc, char **argv)
 {
