@@ -15,9 +15,10 @@
 #include <stdlib.h>
 
 enum {
-    TXN_PAGES = 256,     /* leaf pages that one transaction may rewrite, at least */
-    TXN_SHARE = 8,       /* ... or this part of the vnode, whichever is more */
-    TXN_BYTES = 4 << 20, /* bytes of objects in one transaction */
+    TXN_PAGES_MAX = 256,   /* leaf pages that one transaction may rewrite */
+    TXN_PAGES_MIN = 32,    /* ... however many vnodes there are */
+    TXN_PAGES_ALL = 32768, /* ... in one transaction of each vnode, together */
+    TXN_BYTES = 4 << 20,   /* bytes of objects in one transaction */
     PAGE = 4096,
     EXPIRE_ROWS = 512, /* rows dropped in one transaction */
     EXPIRY_KEY = 8 + POSITION_BYTES,
@@ -290,16 +291,19 @@ static int commit(struct flush *f)
 }
 
 /* How many of `left` entries go into one transaction: so many that it rewrites a bounded number of
- * pages, because the pages it replaces cannot be used again before the transaction after next. */
+ * pages. What it replaces cannot be used again before the transaction after next, so large
+ * transactions make large files; and LMDB keeps for ever the memory of an environment's largest. */
 static uint32_t chunk_of(const struct flush *f, uint32_t left)
 {
-    uint64_t pages = f->v->work.file_bytes / PAGE, allowed = pages / TXN_SHARE;
-    uint64_t per_page;
+    uint64_t pages = f->v->work.file_bytes / PAGE;
+    uint64_t allowed = TXN_PAGES_ALL / (f->v->work.vnodes > 0 ? f->v->work.vnodes : 1);
+    uint64_t per_page = pages == 0 ? 16 : left / pages;
 
-    if (allowed < TXN_PAGES)
-        allowed = TXN_PAGES;
+    if (allowed > TXN_PAGES_MAX)
+        allowed = TXN_PAGES_MAX;
+    if (allowed < TXN_PAGES_MIN)
+        allowed = TXN_PAGES_MIN;
     /* Entries are spread evenly: `left` of them touch at most every page. */
-    per_page = pages == 0 ? 16 : left / pages;
     if (per_page < 1)
         per_page = 1;
     return allowed * per_page < left ? (uint32_t)(allowed * per_page) : left;

@@ -140,6 +140,13 @@ void flusher_stop(struct flusher *f)
     pthread_join(f->thread, NULL);
 }
 
+struct vnode *flusher_take_any(struct flusher *f)
+{
+    struct vnode *v = queue_pop(&f->done);
+
+    return v != NULL ? v : queue_pop(&f->todo);
+}
+
 void flusher_free(struct flusher *f)
 {
     pthread_mutex_destroy(&f->lock);

@@ -17,8 +17,10 @@ struct flusher_conf {
 int flusher_open(struct flusher **out, const struct flusher_conf *conf);
 
 /* Finish the vnode in work, leave the rest undone, end the thread. After that only
- * flusher_need_prepare() (to no effect) and flusher_free() may be called. */
+ * flusher_need_prepare() (to no effect) and the next two may be called. */
 void flusher_stop(struct flusher *f);
+/* After flusher_stop(): a vnode that is still the thread's, finished or not, or NULL. */
+struct vnode *flusher_take_any(struct flusher *f);
 void flusher_free(struct flusher *f);
 
 /* The journal whose segments are prepared; set once, before the first submit. */

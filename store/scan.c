@@ -337,3 +337,64 @@ int store_hint_scan(struct store *s, uint32_t partition, const uint8_t target[16
         return m.err;
     return !more && !m.picks.cut;
 }
+
+/* ---- single rows, found by position ---- */
+
+int store_get_at(struct store *s, uint32_t partition, const struct position *pos, struct slice *out)
+{
+    struct vnode *v = engine_vnode(s, partition);
+    const struct wbuf_entry *e;
+    struct slice bucket;
+    size_t at = 0;
+    int rc;
+
+    if (v == NULL)
+        return -ERR_NOTFOUND;
+    e = wbuf_find_at(&v->live, pos);
+    if (e == NULL)
+        e = wbuf_find_at(&v->frozen, pos);
+    if (e != NULL) {
+        *out = slice_of(e->data, e->len);
+        return 0;
+    }
+    engine_note_reader(s, v);
+    rc = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
+    if (rc != 0)
+        return rc;
+    rc = bucket_next(bucket, &at, &s->object);
+    if (rc == -ERR_CORRUPT)
+        engine_damaged(s, v, pos);
+    if (rc == 1)
+        *out = s->object.encoded;
+    return rc == 1 ? 0 : rc == 0 ? -ERR_NOTFOUND : rc;
+}
+
+int store_hint_get(struct store *s, uint32_t partition, const uint8_t target[16],
+                   const struct position *pos, uint64_t *time_ms)
+{
+    struct vnode *v = engine_vnode(s, partition);
+    struct slice key = slice_of(target, 16), value;
+    const struct wbuf_entry *e;
+    uint8_t row[32];
+    int rc;
+
+    if (v == NULL)
+        return -ERR_NOTFOUND;
+    e = wbuf_find(&v->hints_live, pos, key);
+    if (e == NULL)
+        e = wbuf_find(&v->hints_frozen, pos, key);
+    if (e != NULL) {
+        memcpy(time_ms, e->data + 16, sizeof *time_ms);
+        return e->data[24] != 0 ? 0 : -ERR_NOTFOUND;
+    }
+    engine_note_reader(s, v);
+    memcpy(row, target, 16);
+    memcpy(row + 16, pos->b, sizeof pos->b);
+    rc = lmdb_reader_get(v->env, LMDB_HINTS, slice_of(row, sizeof row), &value);
+    if (rc != 0)
+        return rc;
+    if (value.len != sizeof *time_ms)
+        return -ERR_CORRUPT;
+    memcpy(time_ms, value.data, sizeof *time_ms);
+    return 0;
+}

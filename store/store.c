@@ -122,10 +122,19 @@ static int start_threads(struct store *s, const struct journal_replay *r)
 
 static void stop_threads(struct store *s)
 {
+    struct vnode *v;
+
     if (s->flusher != NULL)
         flusher_stop(s->flusher);
     if (s->journal != NULL)
         journal_close(s->journal);
+    while (s->flusher != NULL && (v = flusher_take_any(s->flusher)) != NULL) {
+        v->busy = false;
+        if (v->work.todo & VNODE_DROP) {
+            vnode_remove_files(v, s->data_dir);
+            vnode_close(v);
+        }
+    }
     if (s->flusher != NULL)
         flusher_free(s->flusher);
     s->flusher = NULL;
@@ -206,6 +215,7 @@ static void submit(struct store *s, struct vnode *v, unsigned todo)
     v->work.todo = v->want;
     v->want = 0;
     v->work.now_ms = s->now_ms;
+    v->work.vnodes = s->open_count;
     v->work.renewed = false;
     v->work.err = 0;
     v->work.flushed_records = v->work.flushed_bytes = v->work.dropped = v->work.corrupt = 0;
@@ -294,15 +304,14 @@ int store_next_dot(struct store *s, uint32_t partition, struct dot *out)
     if (v == NULL)
         return -ERR_NOTFOUND;
     if (v->renewing) {
-        submit(s, v, VNODE_RENEW);
+        if (!v->busy) /* what was asked for came to nothing, on a full disk say */
+            submit(s, v, VNODE_RENEW);
         return -ERR_BUSY;
     }
     if (v->reserved - (v->next_n - 1) < VNODE_DOT_BLOCK / 2 && !v->busy)
         submit(s, v, VNODE_RESERVE);
-    if (v->next_n > v->reserved) {
-        submit(s, v, VNODE_RESERVE);
+    if (v->next_n > v->reserved)
         return -ERR_BUSY;
-    }
     *out = (struct dot){v->id, v->next_n++};
     return 0;
 }

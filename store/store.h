@@ -91,6 +91,11 @@ int store_witness_dot(struct store *s, uint32_t partition, struct dot seen);
 int store_get(struct store *s, uint32_t partition, const struct position *pos, struct slice key,
               struct slice *out);
 
+/* Like store_get() by position alone, for those who walk positions. Should two keys share one, it
+ * is the object of one of them. */
+int store_get_at(struct store *s, uint32_t partition, const struct position *pos,
+                 struct slice *out);
+
 /* Replace the stored object of a key. `object` is encoded and carries the key; the bytes are copied.
  * It is visible to store_get() at once and durable when store_durable() >= *lsn. -ERR_DISKFULL,
  * -ERR_NOMEM, -ERR_CORRUPT (quarantined). `shrinks` marks deletes, which may use the reserve kept
@@ -131,6 +136,9 @@ int store_hint_add(struct store *s, uint32_t partition, const uint8_t target[16]
                    const struct position *pos, uint64_t time_ms, uint64_t *lsn);
 int store_hint_remove(struct store *s, uint32_t partition, const uint8_t target[16],
                       const struct position *pos);
+/* Is there this hint, and since when? -ERR_NOTFOUND, or an error. */
+int store_hint_get(struct store *s, uint32_t partition, const uint8_t target[16],
+                   const struct position *pos, uint64_t *time_ms);
 /* Walk the hints of one vnode for one target like store_scan(). */
 int store_hint_scan(struct store *s, uint32_t partition, const uint8_t target[16],
                     struct position *cursor, uint32_t max,

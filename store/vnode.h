@@ -58,6 +58,7 @@ struct vnode_work {
     int err;      /* of the flush: 0 or -ERR_DISKFULL */
     bool renewed; /* the id changed */
     uint64_t now_ms;
+    uint32_t vnodes; /* open in this store */
     uint64_t flushed_records, flushed_bytes, dropped, corrupt;
     uint64_t next_expiry; /* earliest in the environment, 0: none */
     uint64_t keys, file_bytes;

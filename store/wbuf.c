@@ -113,6 +113,22 @@ struct wbuf_entry *wbuf_find(const struct wbuf *b, const struct position *pos, s
     return slot->ref == 0 ? NULL : entry_at(b, slot->ref);
 }
 
+struct wbuf_entry *wbuf_find_at(const struct wbuf *b, const struct position *pos)
+{
+    uint64_t h = hash_of(pos);
+    uint32_t mask = b->slot_count - 1, tag = (uint32_t)(h >> 32);
+
+    if (b->count == 0)
+        return NULL;
+    for (uint32_t i = (uint32_t)h & mask; b->slots[i].ref != 0; i = (i + 1) & mask) {
+        struct wbuf_entry *e = entry_at(b, b->slots[i].ref);
+
+        if (b->slots[i].tag == tag && position_compare(&e->pos, pos) == 0)
+            return e;
+    }
+    return NULL;
+}
+
 /* Make sure that one more entry fits at a load of at most three quarters. */
 static int table_grow(struct wbuf *b)
 {

@@ -54,6 +54,10 @@ void wbuf_pool_trim(struct wbuf_pool *pool, uint32_t keep);
 /* The entry of a key, or NULL. Valid until the next wbuf_put() or wbuf_clear(). */
 struct wbuf_entry *wbuf_find(const struct wbuf *b, const struct position *pos, struct slice key);
 
+/* Any entry at a position, or NULL; valid likewise. For objects: positions tell keys apart but for
+ * chance. */
+struct wbuf_entry *wbuf_find_at(const struct wbuf *b, const struct position *pos);
+
 /* Insert or replace. `data` is copied; the key lies in it at key_at. -ERR_NOMEM (unchanged). */
 int wbuf_put(struct wbuf *b, const struct position *pos, struct slice data, uint32_t key_at,
              uint32_t key_len);
