@@ -70,6 +70,7 @@ struct coord_host {
                  bool shrinks, uint64_t *lsn);
     int (*next_dot)(void *arg, uint32_t partition, struct dot *out);
     int (*witness_dot)(void *arg, uint32_t partition, struct dot seen);
+    /* -ERR_LIMIT: too many hints for this target; the write counts all the same. */
     int (*hint_add)(void *arg, uint32_t partition, const struct node_id *target,
                     const struct position *pos, uint64_t *lsn);
     /* Answer a client. Called exactly once for each accepted request, perhaps before coord_put() or

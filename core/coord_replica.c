@@ -142,7 +142,8 @@ static int keep_hint(struct coord *c, uint32_t partition, const struct position 
     if (rc == 0 && lsn > c->last_lsn)
         c->last_lsn = lsn;
     coord_count(c, rc == 0 ? COORD_HINT : COORD_HINT_FAILED, 1);
-    return rc;
+    /* Hints are capped, writes are not: the copy counts, and its way home is anti-entropy's. */
+    return rc == -ERR_LIMIT ? 0 : rc;
 }
 
 /* Merge and queue the answer for when it is durable. */

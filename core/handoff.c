@@ -70,9 +70,17 @@ struct handoff *handoff_init(void *memory, const struct handoff_conf *conf,
     h->conf = *conf;
     h->host = *host;
     h->expire_us = UINT64_MAX;
-    for (uint32_t i = 0; i < conf->in_flight; i++)
+    for (uint32_t i = 0; i < conf->in_flight; i++) {
+        h->slots[i].generation = conf->seed & 0x7ffffffe;
         h->slots[i].next_free = i + 1 < conf->in_flight ? i + 1 : NO_SLOT;
+    }
     return h;
+}
+
+void handoff_set_rate(struct handoff *h, uint32_t per_second)
+{
+    ASSERT(per_second >= 1);
+    h->conf.per_second = per_second;
 }
 
 /* Forget the batch: the pair is left, or the round begins again. */

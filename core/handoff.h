@@ -29,6 +29,8 @@ struct handoff_conf {
     uint32_t per_second; /* objects sent, on average; bursts of a tenth of it */
     uint32_t timeout_ms; /* an acknowledgement that has not come by then will not come */
     uint32_t idle_ms;    /* pause after a round that found nothing to do */
+    uint32_t seed;       /* random: answers to an earlier life of this worker do not fit requests of
+                            this one */
 };
 
 /* What handoff asks of its host. None may call back, and none blocks. */
@@ -66,6 +68,9 @@ size_t handoff_size(const struct handoff_conf *conf);
 /* memory: handoff_size() bytes, 16-byte aligned, owned by the caller. conf and host are copied. */
 struct handoff *handoff_init(void *memory, const struct handoff_conf *conf,
                              const struct handoff_host *host);
+
+/* Another rate from now on. */
+void handoff_set_rate(struct handoff *h, uint32_t per_second);
 
 /* A new ring view, borrowed until the next call. Until the first one nothing is done. */
 void handoff_set_view(struct handoff *h, const struct ring_view *view);

@@ -189,12 +189,16 @@ static void info_clockwise(struct resp_out *b, const struct call *call, const st
                 "partitions:%u\r\nreplicas:%u\r\nrequests_in_flight:%llu\r\n"
                 "coordinated_puts:%llu\r\ncoordinated_gets:%llu\r\nforwarded:%llu\r\n"
                 "no_quorum:%llu\r\nunknown_outcomes:%llu\r\nsiblings_seen:%llu\r\n"
-                "hints_stored:%llu\r\nread_repairs:%llu\r\n",
+                "hints_stored:%llu\r\nhints_delivered:%llu\r\nhints_pending:%llu\r\n"
+                "hints_bytes:%llu\r\nhints_oldest_seconds:%llu\r\nhints_overflowed:%llu\r\n"
+                "hints_expired:%llu\r\nread_repairs:%llu\r\n",
                 i->node_id, i->ring_ready, v != NULL ? (ull)v->epoch : 0,
                 v != NULL ? v->member_count : 0, alive, v != NULL ? 1u << v->q_bits : 0,
                 v != NULL ? v->n : 0, (ull)i->in_flight, (ull)i->coordinated_puts,
                 (ull)i->coordinated_gets, (ull)i->forwarded, (ull)i->no_quorum, (ull)i->unknown,
-                (ull)i->siblings_seen, (ull)i->hints_stored, (ull)i->read_repairs);
+                (ull)i->siblings_seen, (ull)i->hints_stored, (ull)i->hints_delivered,
+                (ull)i->hints_pending, (ull)i->hints_bytes, (ull)i->hints_oldest_s,
+                (ull)i->hints_overflowed, (ull)i->hints_expired, (ull)i->read_repairs);
 }
 
 static const struct info_section {

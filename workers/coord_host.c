@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "core/coord_event.h"
 #include "store/store.h"
+#include "workers/handoff_host.h"
 #include "workers/link_set.h"
 #include "workers/worker.h"
 
@@ -74,7 +75,9 @@ static int host_hint_add(void *arg, uint32_t partition, const struct node_id *ta
 {
     struct worker *w = arg;
 
-    return store_hint_add(w->store, partition, target->b, pos, w->engine.wall_ms, lsn);
+    int rc = open_vnode(w, partition, true);
+
+    return rc != 0 ? rc : handoff_host_add(w, partition, target, pos, lsn);
 }
 
 static void host_reply(void *arg, uint64_t token, const struct coord_reply *reply)
@@ -131,11 +134,13 @@ void coord_host_open_vnodes(struct worker *w)
     for (uint32_t p = 0; p < w->ring_index.partitions; p++) {
         uint64_t id;
 
-        if (ring_worker_of(p, v->members[v->self].workers) != w->index ||
-            !is_primary(&w->ring_index.walk[p], v->self))
+        if (ring_worker_of(p, v->members[v->self].workers) != w->index)
             continue;
-        int rc = store_vnode_open(w->store, p, true, &id);
-        if (rc != 0)
+        /* A fallback's vnode may hold hints: if it is there, it is needed. */
+        bool primary = is_primary(&w->ring_index.walk[p], v->self);
+        int rc = store_vnode_open(w->store, p, primary, &id);
+
+        if (rc != 0 && (primary || rc != -ERR_NOTFOUND))
             log_error("vnode %u cannot be opened: %s; it is served by other nodes", p,
                       err_text(rc));
     }

@@ -54,6 +54,8 @@ struct worker_info {
                         the members believed up */
     uint64_t coordinated_puts, coordinated_gets, forwarded, no_quorum, unknown, siblings_seen;
     uint64_t hints_stored, read_repairs, in_flight;
+    uint64_t hints_delivered, hints_pending, hints_bytes, hints_oldest_s;
+    uint64_t hints_overflowed, hints_expired;
     /* cpu, seconds */
     double cpu_user, cpu_sys;
 };

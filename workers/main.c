@@ -5,7 +5,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include "core/handoff.h"
 #include "workers/coord_host.h"
+#include "workers/handoff_host.h"
 #include "workers/worker.h"
 
 #include <sched.h>
@@ -148,6 +150,7 @@ static void on_reload(void *arg)
     struct coord_conf coord_conf;
     fill_coord_conf(w, &coord_conf);
     coord_set_conf(w->coord, &coord_conf);
+    handoff_host_reload(w);
     log_info("configuration reloaded");
 }
 
@@ -183,7 +186,10 @@ static void on_message(void *arg, uint16_t member, uint16_t worker, const struct
 {
     struct worker *w = arg;
 
-    coord_receive(w->coord, member, worker, m, w->engine.now_us, w->engine.wall_ms);
+    if (m->kind == MSG_MERGED && handoff_owns(m->u.MERGED.request))
+        handoff_host_receive(w, &m->u.MERGED);
+    else
+        coord_receive(w->coord, member, worker, m, w->engine.now_us, w->engine.wall_ms);
 }
 
 static void on_link_down(void *arg, uint16_t member, uint16_t worker)
@@ -191,6 +197,7 @@ static void on_link_down(void *arg, uint16_t member, uint16_t worker)
     struct worker *w = arg;
 
     coord_link_down(w->coord, member, worker, w->engine.now_us, w->engine.wall_ms);
+    handoff_host_link_down(w, member, worker);
 }
 
 static int engine_put(void *arg, uint64_t token, const struct msg_PUT *put)
@@ -357,7 +364,10 @@ int main(int argc, char **argv)
     open_segments(w);
     open_store(w);
     open_coord(w);
-    int rc = worker_turn_start(w); /* before the links: its hook fills what theirs sends */
+    int rc = handoff_host_open(w);
+    if (rc != 0)
+        give_up("start", rc, NULL);
+    rc = worker_turn_start(w); /* before the links: its hook fills what theirs sends */
     if (rc != 0)
         give_up("start", rc, NULL);
     open_links(w);

@@ -33,6 +33,7 @@ struct worker {
     struct coord *coord;
     void *coord_memory;
     struct buf scratch_a, scratch_b;
+    struct handoff_state *handoff; /* see handoff_host.h */
     struct quorum_rule rules[CONF_PREFIXES + 1];
     struct link_set *links;
     int wake_fd[LIMIT_WORKERS];
@@ -44,7 +45,7 @@ struct worker {
 
     struct loop_watch store_watch;
     struct loop_hook turn_hook;
-    struct loop_timer coord_timer, slow_timer, drain_timer, ring_timer;
+    struct loop_timer coord_timer, handoff_timer, slow_timer, drain_timer, ring_timer;
     uint64_t coord_deadline_us;
     uint64_t started_us;
     uint64_t turn_started_us;

@@ -1,6 +1,7 @@
 /* What INFO, DBSIZE and CONFIG GET say, and the copy of the worker's numbers into shared memory.
  * Runs in a worker; reads the segments of its siblings. */
 #include "base/err.h"
+#include "workers/handoff_host.h"
 #include "workers/worker.h"
 
 #include <malloc.h>
@@ -92,6 +93,12 @@ static void fill_coordination(const uint64_t *sums, struct worker_info *info)
     info->unknown = sums[CTR_outcomes_unknown];
     info->siblings_seen = sums[CTR_siblings_max];
     info->hints_stored = sums[CTR_hints_stored];
+    info->hints_delivered = sums[CTR_hints_delivered];
+    info->hints_pending = sums[CTR_hints_pending];
+    info->hints_bytes = sums[CTR_hints_bytes];
+    info->hints_oldest_s = sums[CTR_hints_oldest];
+    info->hints_overflowed = sums[CTR_hints_overflowed];
+    info->hints_expired = sums[CTR_hints_expired];
     info->read_repairs = sums[CTR_read_repairs];
     info->in_flight = sums[CTR_requests_in_flight];
 }
@@ -253,7 +260,8 @@ static void publish_vnodes(struct worker *w)
         uint64_t id = store_vnode_id(w->store, p);
 
         if (id != 0)
-            worker_seg_vnode(&w->seg, p, WORKER_VNODE_OPEN, id, store_vnode_keys(w->store, p), 0);
+            worker_seg_vnode(&w->seg, p, WORKER_VNODE_OPEN, id, store_vnode_keys(w->store, p),
+                             handoff_host_held(w, p));
     }
 }
 
@@ -266,5 +274,8 @@ void worker_info_publish(struct worker *w)
         publish_clients(w);
     if (w->coord != NULL)
         counter_set(&w->seg.body->counters, CTR_requests_in_flight, coord_in_flight(w->coord));
-    publish_vnodes(w);
+    if (w->handoff != NULL) {
+        handoff_host_publish(w);
+        publish_vnodes(w);
+    }
 }

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "workers/coord_host.h"
+#include "workers/handoff_host.h"
 #include "workers/worker.h"
 
 #define SLOW_TURN_US   100000u  /* store housekeeping */
@@ -53,6 +54,7 @@ bool worker_turn_ring(struct worker *w)
     link_set_set_view(w->links, &w->view);
     if (other)
         coord_host_open_vnodes(w);
+    handoff_host_view(w);
     worker_seg_count(&w->seg, CTR_ring_changes, 1);
     return true;
 }
@@ -96,6 +98,7 @@ static bool before_sleep(void *arg)
         else
             loop_arm(w->loop, &w->coord_timer, deadline, on_coord_deadline, w);
     }
+    handoff_host_turn(w);
     store_kick(w->store);
     if (w->turn_started_us != 0) {
         uint64_t now = clock_mono_us();
@@ -125,6 +128,7 @@ static void on_slow_turn(void *arg)
 
     refresh_clock(w);
     collect_store(w);
+    handoff_host_sweep(w);
     worker_info_publish(w);
     if (w->engine.now_us - refreshed_us >= SLOWER_TURN_US) {
         refreshed_us = w->engine.now_us;
