@@ -474,7 +474,10 @@ int main(int argc, char **argv)
         }
     }
     log_setup("crash", keep ? LOG_INFO : (enum log_level)(LOG_ERROR - 1));
-    file_path(base, "%s/crash-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    /* Syncs are simulated, so memory is as good a place as a disk. */
+    if (tmp == NULL)
+        tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    file_path(base, "%s/crash-XXXXXX", tmp);
     if (mkdtemp(base) == NULL) {
         perror(base);
         return 1;
