@@ -188,8 +188,27 @@ uint64_t coord_linger(const struct coord *c)
 
 /* ---- Sending and answering. */
 
+#define SUSPICION_US 1000000u
+
+uint32_t coord_suspects(const struct coord *c, const struct request *r, uint8_t count)
+{
+    uint32_t suspects = 0;
+
+    for (uint8_t i = 0; i < count; i++) {
+        const struct suspicion *s = &c->suspicions[r->member[i]];
+
+        if (s->workers != 0 && s->until_us > c->now_us && (s->workers >> r->worker[i] & 1) != 0)
+            suspects |= 1u << i;
+    }
+    return suspects;
+}
+
 void coord_blame(struct coord *c, const struct request *r, uint8_t target)
 {
+    struct suspicion *s = &c->suspicions[r->member[target]];
+
+    s->workers = (s->until_us > c->now_us ? s->workers : 0) | 1ull << r->worker[target];
+    s->until_us = c->now_us + SUSPICION_US;
     if (c->host.silent != NULL)
         c->host.silent(c->host.arg, r->member[target], r->worker[target]);
 }
@@ -408,6 +427,7 @@ void coord_receive(struct coord *c, uint16_t member, uint16_t worker, const stru
     struct asker asker = {.member = member, .worker = worker, .remote = true};
 
     enter(c, now_us, wall_ms);
+    c->suspicions[member].workers &= ~(1ull << worker);
     switch (m->kind) {
     case MSG_PUT:
         asker.id = m->u.PUT.request;

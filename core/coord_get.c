@@ -85,6 +85,7 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
     r->key = hold_keep(&c->holds, get->key);
     setup.r = setup.r > 0 ? setup.r : 1;
     setup.count = coord_targets(c, place, r, &setup.self);
+    setup.suspects = coord_suspects(c, r, setup.count);
     setup.hedge_us = 1000ull * c->conf.hedge_min_ms;
     if (c->latency.p99_us > setup.hedge_us)
         setup.hedge_us = c->latency.p99_us;

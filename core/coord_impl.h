@@ -176,6 +176,13 @@ struct request *table_first(const struct table *t);
 
 /* ---- The coordinator. */
 
+/* Workers of a member that have been silent and have not been heard of since. Forgotten after a
+ * while, so that they are tried again even if nothing is written to them. */
+struct suspicion {
+    uint64_t workers; /* bits */
+    uint64_t until_us;
+};
+
 struct coord {
     uint32_t magic;
     uint16_t worker;
@@ -192,6 +199,7 @@ struct coord {
     struct acks acks;
     struct holds holds;
     struct latency latency;
+    struct suspicion suspicions[LIMIT_MEMBERS];
     uint64_t object_of; /* request whose object is at hand in `object`; 0: none */
     bool object_loaded; /* it belongs to the host and goes with the next store */
     struct slice object;
@@ -246,6 +254,9 @@ void coord_release(struct coord *c, struct request *r);
 
 /* How long a request may outlive its answer, to hear from those who are late. */
 uint64_t coord_linger(const struct coord *c);
+
+/* Bits of the first count targets that are under suspicion. */
+uint32_t coord_suspects(const struct coord *c, const struct request *r, uint8_t count);
 
 /* A replica has been silent for too long. */
 void coord_blame(struct coord *c, const struct request *r, uint8_t target);

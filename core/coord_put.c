@@ -225,6 +225,7 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
 
     setup.w = setup.w > 0 ? setup.w : 1;
     setup.count = coord_targets(c, p, r, &setup.self);
+    setup.suspects = coord_suspects(c, r, setup.count);
     r->asker = *job->asker;
     r->pos = p->pos;
     r->partition = p->partition;

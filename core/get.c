@@ -76,30 +76,54 @@ static struct tally count(const struct get *g)
     return t;
 }
 
-/* Whom to ask next: a primary not asked yet; else, if more primaries have failed or are silent than
- * fallbacks were asked, a fallback (the coordinator may be one). target is count if nobody is left. */
-static uint8_t next_target(const struct get *g)
+static bool is_suspect(const struct get *g, uint8_t i)
+{
+    return (g->setup.suspects >> i & 1) != 0;
+}
+
+/* More primaries lost (failed, silent, or suspected of it) than fallbacks asked in their place? The
+ * coordinator may itself be one of the fallbacks. */
+static bool is_fallback_due(const struct get *g)
 {
     int lost = 0;
 
-    for (uint8_t i = 0; i < g->setup.primaries; i++) {
-        if (i != g->setup.self && g->state[i] == GET_TARGET_IDLE)
-            return i;
-        lost += i == g->setup.self ? !g->local : g->state[i] == GET_TARGET_FAILED || is_late(g, i);
-    }
     if (!g->setup.sloppy || COORD_BUG(FALLBACK_NOT_READ))
-        return g->setup.count;
-    for (uint8_t i = g->setup.primaries; i < g->setup.count; i++) {
-        if (i == g->setup.self)
-            lost -= g->local;
-        else if (g->state[i] == GET_TARGET_ASKED || g->state[i] == GET_TARGET_FETCHING ||
-                 g->state[i] == GET_TARGET_HAVE)
-            lost -= !is_late(g, i);
+        return false;
+    for (uint8_t i = 0; i < g->setup.count; i++) {
+        bool here = i == g->setup.self, primary = i < g->setup.primaries;
+        bool gone = here ? !g->local
+                         : g->state[i] == GET_TARGET_FAILED || is_late(g, i) ||
+                               (g->state[i] == GET_TARGET_IDLE && (!primary || is_suspect(g, i)));
+
+        if (primary)
+            lost += gone;
+        else
+            lost -= !gone;
     }
-    for (uint8_t i = g->setup.primaries; i < g->setup.count && lost > 0; i++)
-        if (i != g->setup.self && g->state[i] == GET_TARGET_IDLE)
+    return lost > 0;
+}
+
+static uint8_t first_idle(const struct get *g, uint8_t from, uint8_t to, bool suspects)
+{
+    for (uint8_t i = from; i < to; i++)
+        if (i != g->setup.self && g->state[i] == GET_TARGET_IDLE && (suspects || !is_suspect(g, i)))
             return i;
     return g->setup.count;
+}
+
+/* Whom to ask next; count if nobody is left. */
+static uint8_t next_target(const struct get *g)
+{
+    uint8_t none = g->setup.count;
+    uint8_t i = first_idle(g, 0, g->setup.primaries, false);
+
+    if (i == none && is_fallback_due(g))
+        i = first_idle(g, g->setup.primaries, none, false);
+    if (i == none)
+        i = first_idle(g, 0, g->setup.primaries, true);
+    if (i == none && is_fallback_due(g))
+        i = first_idle(g, g->setup.primaries, none, true);
+    return i;
 }
 
 static bool ask_next(struct get *g, bool hedge, uint64_t now_us, struct get_actions *actions)

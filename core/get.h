@@ -8,7 +8,7 @@
  * answered something staler than the whole is repaired, those that answer after the reply included;
  * with `blocking`, before the reply and with an acknowledgement.
  *
- * A slow primary is hedged with the next one after hedge_us. A fallback is asked only in place of a
+ * Those that have been silent lately come last, after fallbacks. A slow primary is hedged with the next one after hedge_us. A fallback is asked only in place of a
  * primary that failed or has been silent for replica_us, and not at all in a strict quorum: a
  * fallback asked for mere slowness would know nothing and count as an answer.
  *
@@ -37,6 +37,7 @@ struct get_setup {
     uint8_t r, pr;     /* replicas wanted (r at least 1), and how many of them primaries */
     bool sloppy;       /* fallbacks count, and are asked */
     bool blocking;     /* repair before the reply */
+    uint32_t suspects; /* bits of indices silent lately: asked when nobody else is left */
     uint64_t hedge_us, replica_us;
     uint64_t linger_us; /* from the start: how long late answers are waited for, to repair */
     uint64_t deadline_us;

@@ -160,15 +160,21 @@ static void check(struct put *p, uint64_t now_us, struct put_actions *actions)
 static void start(struct put *p, uint64_t now_us, struct put_actions *actions)
 {
     p->linger_us = now_us + p->setup.linger_us;
-    for (uint8_t i = 0; i < p->setup.primaries; i++)
-        if (i != p->setup.self)
-            send_to(p, i, PUT_NOBODY, now_us, actions);
+    if (p->setup.self >= p->setup.primaries)
+        p->holds_for[p->setup.self] = 0;
+    for (uint8_t i = 0; i < p->setup.primaries; i++) {
+        if (i == p->setup.self)
+            continue;
+        send_to(p, i, PUT_NOBODY, now_us, actions);
+        if ((p->setup.suspects >> i & 1) != 0) {
+            p->state[i] = PUT_TARGET_LATE;
+            replace(p, i, now_us, actions);
+        }
+    }
     /* A fallback's copy is nobody's business without a hint: it is stored with the object, so that a
      * crash cannot part them. */
-    if (p->setup.self >= p->setup.primaries) {
-        p->holds_for[p->setup.self] = 0;
+    if (p->setup.self >= p->setup.primaries)
         add(actions, PUT_DO_HINT)->primary = 0;
-    }
 }
 
 static void pass_time(struct put *p, uint64_t now_us, struct put_actions *actions)

@@ -35,6 +35,7 @@ struct put_setup {
     uint8_t self;      /* index of the coordinator; beyond the primaries: it is a fallback */
     uint8_t w, pw;     /* durable copies wanted (w at least 1), and how many of them at primaries */
     bool sloppy;       /* fallbacks count, and are used */
+    uint32_t suspects; /* bits of indices silent lately: sent to, but not waited for */
     uint64_t replica_us; /* silence after which a replica is replaced */
     uint64_t linger_us;  /* from the start: how long late acknowledgements are waited for, before
                             hints are kept instead */

@@ -415,9 +415,14 @@ static void test_frozen_primary(void **state)
     kit_pass(k, 400000);
     assert_int_equal(n->hint_count, 1);
     assert_int_equal(coord_in_flight(n->coord), 0);
-    /* A read is hedged and does not wait for it. */
-    uint64_t t = get(k, n, 0, 2);
+    /* It has been silent for the write: no read waits for it now, */
+    uint64_t t = do_get(k, n, 0, 2);
 
+    assert_true(shows(k, t, "a"));
+    assert_int_equal(k->events[COORD_HEDGE], 0);
+    /* and one that tries it again later is hedged. */
+    kit_pass(k, 1000000);
+    t = get(k, n, 0, 2);
     kit_pass(k, 6000);
     kit_settle(k);
     assert_true(shows(k, t, "a"));

@@ -239,6 +239,7 @@ static void test_all_orders(void **state)
                                                                .self = r % n,
                                                                .r = r,
                                                                .pr = contents & 1,
+                                                               .suspects = contents & 2,
                                                                .sloppy = mode & 1,
                                                                .blocking = mode & 2},
                                             contents | 1u << 2 * n, (mode & 4) == 0);
@@ -339,6 +340,25 @@ static void test_fallback_only_for_the_lost(void **state)
     assert_true(a.list[0].kind == GET_DO_REPLY && a.list[0].ok && a.list[0].got == 2);
 }
 
+static void test_suspects_come_last(void **state)
+{
+    struct get_setup setup = {
+        .count = 4, .primaries = 3, .r = 2, .sloppy = true, .suspects = 1 << 1};
+    struct get_actions a;
+    struct get g = begin(setup, 7, &a);
+
+    (void)state;
+    assert_true(a.count == 1 && a.list[0].target == 2);
+    setup.suspects |= 1 << 2;
+    g = begin(setup, 7, &a);
+    assert_true(a.count == 1 && a.list[0].target == 3);
+    take(&g, (struct get_event){.kind = GET_ON_FAIL, .target = 3}, 1, &a);
+    assert_true(a.count == 1 && a.list[0].target == 1);
+    setup.sloppy = false;
+    begin(setup, 7, &a);
+    assert_true(a.count == 1 && a.list[0].target == 1);
+}
+
 static void test_blocking_repair(void **state)
 {
     struct get_actions a;
@@ -360,6 +380,7 @@ int main(void)
         cmocka_unit_test(test_agreement),
         cmocka_unit_test(test_hedge_and_late_answer),
         cmocka_unit_test(test_fallback_only_for_the_lost),
+        cmocka_unit_test(test_suspects_come_last),
         cmocka_unit_test(test_blocking_repair),
         cmocka_unit_test(test_all_orders),
     };

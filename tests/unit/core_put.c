@@ -205,6 +205,7 @@ static void test_all_orders(void **state)
                                                                           .self = w % n,
                                                                           .w = w,
                                                                           .pw = pw,
+                                                                          .suspects = w & 2,
                                                                           .sloppy = sloppy});
     /* More copies wanted than there are replicas; a coordinator that is a fallback. */
     for (uint8_t n = 1; n <= 3; n++) {
