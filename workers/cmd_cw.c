@@ -195,17 +195,91 @@ static const char *state_name(uint8_t state)
     return state < 4 ? names[state] : "?";
 }
 
+/* The version of the own vnode as a map; null if another worker of this node has it. */
+static void write_version(struct call *call, int rc, const struct engine_replica *own)
+{
+    struct clients *c = call->conn->clients;
+    struct resp_out *out = call_out(call);
+    char text[LIMIT_CONTEXT_TEXT], number[24];
+    int len = 0;
+    uint32_t siblings = 0;
+    struct sibling s;
+    uint64_t digest = 0;
+
+    if (rc == 0 && own->object.len > 0)
+        rc = object_open(&c->object, own->object);
+    if (rc == 0 && own->object.len > 0) {
+        len = causal_to_text(&c->object.causal, c->object.key, text, sizeof text);
+        digest = object_digest(&c->object);
+        for (size_t cursor = 0; object_next(&c->object, &cursor, &s);)
+            siblings++;
+    }
+    if (rc != 0 || len < 0) {
+        resp_null(out);
+        return;
+    }
+    resp_map(out, 4);
+    resp_text(out, "vnode");
+    snprintf(number, sizeof number, "%016llx", (unsigned long long)own->vnode_id);
+    resp_text(out, number);
+    resp_text(out, "context");
+    resp_bulk(out, slice_of(text, (size_t)len));
+    resp_text(out, "siblings");
+    resp_integer(out, siblings);
+    resp_text(out, "digest");
+    snprintf(number, sizeof number, "%016llx", (unsigned long long)digest);
+    resp_text(out, number);
+}
+
+/* Entry i of the preference list. */
+static void write_replica(struct call *call, const struct ring_walk *walk, uint32_t partition,
+                          uint32_t i, int rc, const struct engine_replica *own)
+{
+    const struct ring_view *v = call->engine->view;
+    const struct member *m = &v->members[walk->member[i]];
+    struct resp_out *out = call_out(call);
+    char id[2 * NODE_ID_BYTES + 1], address[LIMIT_ADDR + 8];
+    uint16_t worker = ring_worker_of(partition, m->workers);
+
+    node_id_format(&m->id, id);
+    snprintf(address, sizeof address, "%s:%u", m->address, m->worker_port + worker);
+    resp_map(out, 8);
+    resp_text(out, "node");
+    resp_text(out, id);
+    resp_text(out, "name");
+    resp_text(out, m->name);
+    resp_text(out, "address");
+    resp_text(out, address);
+    resp_text(out, "worker");
+    resp_integer(out, worker);
+    resp_text(out, "state");
+    resp_text(out, state_name(m->state));
+    resp_text(out, "role");
+    resp_text(out, i < walk->primaries ? "primary" : "fallback");
+    resp_text(out, "version");
+    if (walk->member[i] == v->self)
+        write_version(call, rc, own);
+    else
+        resp_null(out);
+    resp_text(out, "hinted");
+    resp_integer(out, own->hints >> i & 1);
+}
+
 enum call_result cmd_cw_explain(struct call *call)
 {
     const struct engine *e = call->engine;
     const struct ring_view *v = e->view;
     struct slice key = call->argv[1];
+    struct engine_replica own = {.object = slice_of("", 0)};
 
     if (v == NULL || e->index == NULL || v->epoch == 0)
         return call_error(call, "CLUSTERDOWN there is no ring yet");
+    if (!call_key_ok(call, key))
+        return CALL_DONE;
     struct position pos = position_of(key);
     uint32_t partition = position_partition(&pos, v->q_bits);
     const struct ring_walk *walk = &e->index->walk[partition];
+    int rc = e->replica != NULL ? e->replica(e->arg, partition, &pos, key, &own) : -ERR_STALE;
     struct resp_out *out = call_out(call);
     resp_map(out, 4);
     resp_text(out, "slot");
@@ -216,27 +290,8 @@ enum call_result cmd_cw_explain(struct call *call)
     resp_integer(out, (int64_t)v->epoch);
     resp_text(out, "preference");
     resp_array(out, walk->count);
-    for (unsigned i = 0; i < walk->count; i++) {
-        const struct member *m = &v->members[walk->member[i]];
-        char id[2 * NODE_ID_BYTES + 1], address[LIMIT_ADDR + 8];
-        uint16_t worker = ring_worker_of(partition, m->workers);
-
-        node_id_format(&m->id, id);
-        snprintf(address, sizeof address, "%s:%u", m->address, m->worker_port + worker);
-        resp_map(out, 6);
-        resp_text(out, "node");
-        resp_text(out, id);
-        resp_text(out, "name");
-        resp_text(out, m->name);
-        resp_text(out, "address");
-        resp_text(out, address);
-        resp_text(out, "worker");
-        resp_integer(out, worker);
-        resp_text(out, "state");
-        resp_text(out, state_name(m->state));
-        resp_text(out, "role");
-        resp_text(out, i < walk->primaries ? "primary" : "fallback");
-    }
+    for (uint32_t i = 0; i < walk->count; i++)
+        write_replica(call, walk, partition, i, rc, &own);
     return CALL_DONE;
 }
 

@@ -23,6 +23,15 @@ struct engine_conf {
     uint32_t timeout_ms;     /* of a request that names none; for messages only */
 };
 
+/* What this worker's own vnode knows of a key. */
+struct engine_replica {
+    uint64_t vnode_id; /* 0: there is no vnode of this partition here */
+    struct slice
+        object;     /* encoded; empty: nothing is known of the key. Valid during this turn until
+                            the next request */
+    uint32_t hints; /* bit i: a hint for the i-th member of the walk is held here */
+};
+
 struct engine {
     void *arg;
 
@@ -48,6 +57,11 @@ struct engine {
 
     /* Fill what the client side does not know. *info comes zeroed but for `clients`. */
     void (*info)(void *arg, struct worker_info *info);
+
+    /* The own vnode's view of a key, for CW.EXPLAIN. 0, -ERR_STALE if the partition belongs to
+     * another worker of this node, or an error of the store. May be NULL. */
+    int (*replica)(void *arg, uint32_t partition, const struct position *pos, struct slice key,
+                   struct engine_replica *out);
 
     /* Live keys in a slot on this node (approximate), for CLUSTER COUNTKEYSINSLOT. May be NULL. */
     uint64_t (*slot_keys)(void *arg, uint16_t slot);

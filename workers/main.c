@@ -311,6 +311,7 @@ static void open_clients(struct worker *w)
     w->engine.put = engine_put;
     w->engine.get = engine_get;
     w->engine.pressure = engine_pressure;
+    w->engine.replica = coord_host_replica;
     w->engine.info = worker_info_fill;
     w->engine.config = worker_info_config;
     fill_engine_conf(w);
