@@ -58,7 +58,7 @@ struct gossip {
 };
 
 enum gossip_refusal {
-    GOSSIP_REFUSED_NAME = 1,    /* a living member at another address has this name */
+    GOSSIP_REFUSED_NAME = 1,    /* a member at another address has this name */
     GOSSIP_REFUSED_ID = 2,      /* a living member at another address has this id */
     GOSSIP_REFUSED_CLUSTER = 3, /* another Q or another cluster name */
     GOSSIP_REFUSED_VERSION = 4  /* no common protocol version */

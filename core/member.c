@@ -138,11 +138,10 @@ static struct member_row *find_place(struct membership *m, const struct member *
     return NULL;
 }
 
-static void refuse(struct membership *m, const struct member_endpoint *to, uint32_t reason,
-                   const char *text)
+static void refuse(struct membership *m, const struct member_endpoint *to, uint32_t reason)
 {
     struct gossip g = {.kind = GOSSIP_REFUSED,
-                       .u.REFUSED = {.reason = reason, .text = slice_str(text)}};
+                       .u.REFUSED = {.reason = reason, .text = slice_str(m->row[0].m.name)}};
 
     m->host.send(m->host.arg, to->address, to->port, &g, 1, 1);
 }
@@ -164,6 +163,20 @@ static struct member_row *take_place(struct membership *m, struct member_row *pl
     return placed;
 }
 
+/* Of two members with one name one has to go: the one that is not in the ring, else the one that is
+ * not there, else the one that came later. Every member judges alike, the two included. */
+static bool has_precedence(const struct membership *m, const struct member *news,
+                           const struct member_row *named)
+{
+    bool news_owns = member_in_ring(m, &news->id), named_owns = member_in_ring(m, &named->m.id);
+
+    if (news_owns != named_owns)
+        return news_owns;
+    if (named->m.state >= MEMBER_FAULTY && !named_owns)
+        return true;
+    return news->incarnation < named->m.incarnation;
+}
+
 /* News of a member that is not known by its id. Returns the row that it goes to, or NULL. */
 static struct member_row *admit(struct membership *m, const struct node_id *sender,
                                 const struct member_endpoint *from, const struct member *news,
@@ -175,13 +188,16 @@ static struct member_row *admit(struct membership *m, const struct node_id *send
     if (news->state == MEMBER_LEFT)
         return NULL;
     if (named != NULL && !member_same_place(&named->m, news)) {
-        /* Two members of one name: the one that came later has to go, if the first is there. */
-        if (named->m.state < MEMBER_FAULTY && node_id_equal(sender, &news->id)) {
-            refuse(m, from, GOSSIP_REFUSED_NAME, "another living member has this name");
+        if (!has_precedence(m, news, named)) {
+            if (node_id_equal(sender, &news->id))
+                refuse(m, from, GOSSIP_REFUSED_NAME);
             if (named != &m->row[0])
                 member_check(m, named, now_us);
+            return NULL;
         }
-        return NULL;
+        if (named != &m->row[0] && !member_in_ring(m, &named->m.id) &&
+            named->m.state >= MEMBER_FAULTY && placed == NULL)
+            return named; /* a row that nobody needs */
     }
     if (placed != NULL)
         return take_place(m, placed, named, news);
@@ -214,7 +230,7 @@ static void take_own_news(struct membership *m, const struct node_id *sender,
     if (!member_same_place(self, news)) {
         /* A copied data directory: whoever started later has to go. */
         if (node_id_equal(sender, &news->id) && news->incarnation > self->incarnation)
-            refuse(m, from, GOSSIP_REFUSED_ID, "another living member has this id");
+            refuse(m, from, GOSSIP_REFUSED_ID);
     } else if (news->incarnation > self->incarnation ||
                (news->incarnation == self->incarnation && news->state != MEMBER_ALIVE)) {
         member_refute(m, news->incarnation);
@@ -271,7 +287,7 @@ int member_take_news(struct membership *m, const struct node_id *sender,
         news.incarnation > row->m.incarnation) {
         /* It has moved, or there are two of it: the address that answers is the one that counts. */
         if (node_id_equal(sender, &news.id))
-            refuse(m, from, GOSSIP_REFUSED_ID, "another living member has this id");
+            refuse(m, from, GOSSIP_REFUSED_ID);
         member_check(m, row, now_us);
         return 0;
     }
@@ -284,13 +300,16 @@ int member_take_news(struct membership *m, const struct node_id *sender,
 }
 
 /* A refusal that lasts is final; one that passes was about an address that we have just left. */
-static void take_refusal(struct membership *m, uint64_t now_us)
+static void take_refusal(struct membership *m, const struct gossip_REFUSED *g, uint64_t now_us)
 {
     if (now_us > m->refused_us + m->conf.suspicion_us)
         m->refused_since_us = now_us;
     m->refused_us = now_us;
-    if (now_us > m->refused_since_us + 2 * m->conf.suspicion_us)
-        m->host.refused(m->host.arg, "another living member has this node's name or id");
+    if (now_us < m->refused_since_us + 2 * m->conf.suspicion_us)
+        return;
+    m->host.refused(m->host.arg, g->reason == GOSSIP_REFUSED_NAME
+                                     ? "another member has this node's name"
+                                     : "another living member has this node's id");
 }
 
 static void take_digest(struct membership *m, struct member_row *row,
@@ -374,7 +393,7 @@ int member_receive(struct membership *m, const struct node_id *sender,
             rc = -ERR_FORMAT;
         break;
     case GOSSIP_REFUSED:
-        take_refusal(m, now_us);
+        take_refusal(m, &g->u.REFUSED, now_us);
         break;
     default:
         rc = -ERR_FORMAT;

@@ -397,10 +397,41 @@ static void test_name_clash(void **state)
     kit_boot(&k, 3);
     kit_run(&k, 20 * SECOND, NULL, NULL);
     assert_true(k.node[3].refused);
-    assert_false(k.node[1].refused);
+    for (unsigned i = 0; i < 3; i++) /* not even by the newcomer */
+        assert_true(k.node[i].m.refused_us == 0);
     assert_int_equal(kit_state(&k, 0, 3), MEMBER_LEFT + 1);
     assert_int_equal(kit_state(&k, 0, 1), MEMBER_ALIVE);
     kit_free(&k);
+}
+
+/* Members that have heard of the newcomer first, before the ring was founded or after their restart,
+ * must not turn against the old one. */
+static void test_name_clash_heard_first(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct kit k;
+
+        found(&k, 3, seed);
+        kit_start(&k, 3);
+        snprintf(k.node[3].self.name, LIMIT_NAME, "node-1");
+        kit_boot(&k, 3);
+        kit_run(&k, rand_below(&k.rand, SECOND), NULL, NULL);
+        k.node[1].side = 1; /* out of sight */
+        kit_boot(&k, 2);    /* and forgotten */
+        kit_run(&k, 3 * SECOND, NULL, NULL);
+        k.node[1].side = 0;
+        kit_run(&k, 25 * SECOND, NULL, NULL);
+        assert_true(k.node[3].refused);
+        for (unsigned i = 0; i < 3; i++) {
+            assert_false(k.node[i].refused);
+            for (unsigned j = 0; j < 3; j++)
+                if (i != j)
+                    assert_int_equal(kit_state(&k, i, j), MEMBER_ALIVE);
+        }
+        assert_same_ring(&k, 3);
+        kit_free(&k);
+    }
 }
 
 static void test_id_clash(void **state)
@@ -414,7 +445,8 @@ static void test_id_clash(void **state)
     kit_boot(&k, 3);
     kit_run(&k, 20 * SECOND, NULL, NULL);
     assert_true(k.node[3].refused);
-    assert_false(k.node[1].refused);
+    for (unsigned i = 0; i < 3; i++) /* not even by the newcomer */
+        assert_true(k.node[i].m.refused_us == 0);
     for (unsigned i = 0; i < 3; i += 2)
         for (uint16_t r = 0; r < k.node[i].m.count; r++)
             if (node_id_equal(&k.node[i].m.row[r].m.id, &k.node[1].self.id))
@@ -536,6 +568,7 @@ int main(void)
         TEST("a restarted node is the same member", test_restart),
         TEST("what was saved brings the ring back while the others are down", test_saved),
         TEST("a newcomer with a living member's name is refused", test_name_clash),
+        TEST("nor does it matter who was heard of first", test_name_clash_heard_first),
         TEST("a newcomer with a living member's id is refused", test_id_clash),
         TEST("a node may come back under another address", test_moved),
         TEST("a node that founded nothing learns the ring and is not in it", test_joiner),
