@@ -310,6 +310,8 @@ void disk_backup(struct sim *s, unsigned node)
 {
     struct disk *d = &s->node[node].disk;
 
+    if (d->has_backup && sim_percent(s, 70))
+        return; /* the older a backup, the more a node has forgotten that comes back with it */
     d->has_backup = true;
     image_copy(&d->backup, &d->durable);
     memcpy(d->backup_vnode, d->vnode, sizeof d->vnode);
@@ -345,6 +347,15 @@ void disk_damage(struct sim *s, unsigned node, unsigned key)
 
     if (d->durable.object[key] != NULL && d->durable.object[key] == d->live.object[key])
         d->durable.damaged[key] = d->live.damaged[key] = DAMAGED;
+}
+
+void disk_forget(struct sim *s, unsigned node, unsigned key)
+{
+    struct disk *d = &s->node[node].disk;
+
+    blob_set(&d->live.object[key], NULL);
+    blob_set(&d->durable.object[key], NULL);
+    new_identity(s, &d->vnode[s->key[key].partition]);
 }
 
 unsigned disk_hints(const struct sim *s, unsigned node)

@@ -113,11 +113,9 @@ static bool amnesiac(const struct sim *s, unsigned node)
 
 static void strike_disk(struct sim *s, enum fault_kind kind, unsigned node)
 {
-    if (!amnesiac(s, node))
-        return;
     s->forgetful = true;
     sim_trace(s, "disk", kind, node, 0);
-    if (kind == FAULT_BACKUP)
+    if (kind == FAULT_BACKUP || (kind == FAULT_RESTORE && !s->node[node].disk.has_backup))
         disk_backup(s, node);
     else if (kind == FAULT_DAMAGE)
         for (uint64_t i = sim_range(s, 1, s->keys); i > 0; i--)
@@ -161,9 +159,9 @@ static void carry_out(struct sim *s, enum fault_kind kind)
         s->node[node].wall_offset_ms = (int64_t)sim_range(s, 0, 7200000) - 3600000;
         break;
     default:
-        strike_disk(s, kind,
-                    sim_percent(s, 50) ? node
-                                       : (unsigned)__builtin_ctz(s->amnesiacs | 128) % s->nodes);
+        while (!amnesiac(s, node))
+            node = any_node(s);
+        strike_disk(s, kind, node);
     }
 }
 
@@ -186,13 +184,18 @@ void fault_start(struct sim *s)
     _Static_assert((int)FAULT_KINDS <= (int)SIM_FAULTS, "a weight for each kind");
     if (s->calm)
         return;
+    bool loss = sim_percent(s, 50);
+
     s->fault_gap_us = MS(sim_range(s, 100, 2000));
     for (unsigned k = 0; k < FAULT_KINDS; k++) {
         bool needs_amnesiac = k >= FAULT_BACKUP;
 
         s->fault_weight[k] = sim_percent(s, 60) ? (unsigned)sim_range(s, 1, 10) : 0;
-        if (needs_amnesiac && s->amnesiacs == 0)
-            s->fault_weight[k] = 0;
+        /* Backups, or lost and damaged disks: the ones hide the others. */
+        if (needs_amnesiac)
+            s->fault_weight[k] = s->amnesiacs == 0 || loss != (k > FAULT_RESTORE)
+                                     ? 0
+                                     : (unsigned)sim_range(s, 1, 10);
         s->fault_total += s->fault_weight[k];
     }
     if (sim_percent(s, 30)) {

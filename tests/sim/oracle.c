@@ -518,7 +518,8 @@ void oracle_failed(struct sim *s, const struct request *r, const struct coord_re
     uint32_t well = well_connected(s, r->node, r->accepted_at - MS(500));
 
     for (unsigned i = 0; i < walk->count; i++) {
-        bool in = (well >> walk->member[i] & 1) != 0;
+        const struct image *image = &s->node[walk->member[i]].disk.live;
+        bool in = (well >> walk->member[i] & 1) != 0 && image->damaged[r->key] == SOUND;
 
         all += in;
         primaries += in && i < key->n;

@@ -44,6 +44,8 @@ static void make_quorums(struct sim *s, unsigned n)
 
     *loose = (struct quorum_rule){.prefix = slice_str(""), .n = (uint8_t)n, .sloppy = true};
     loose->w = (uint8_t)(sim_percent(s, 60) ? n / 2 + 1 : sim_range(s, 1, n));
+    if (s->amnesia && loose->w < 2 && n > 1)
+        loose->w = 2;
     loose->r = (uint8_t)(sim_percent(s, 60) ? n / 2 + 1 : sim_range(s, 1, n));
     loose->blocking_repair = sim_percent(s, 20);
     *strict = (struct quorum_rule){.prefix = slice_str("strict"), .n = (uint8_t)n};
@@ -61,7 +63,7 @@ static void make_quorums(struct sim *s, unsigned n)
 
 static void make_keys(struct sim *s, unsigned n)
 {
-    bool strict = sim_percent(s, 60);
+    bool strict = !s->amnesia && sim_percent(s, 80);
 
     s->keys = (unsigned)sim_range(s, 4, SIM_KEYS);
     for (unsigned k = 0; k < s->keys; k++) {
@@ -85,14 +87,7 @@ static void make_keys(struct sim *s, unsigned n)
  * none where strict reads are to see every acknowledged write. */
 static void pick_amnesiacs(struct sim *s)
 {
-    unsigned fewest = s->rule[0].w;
-
-    for (unsigned k = 0; k < s->keys; k++)
-        if (s->key[k].strict)
-            fewest = 1;
-    if (!sim_percent(s, 50))
-        return;
-    for (unsigned i = 1; i < fewest; i++)
+    for (unsigned i = 1; s->amnesia && i < s->rule[0].w; i++)
         s->amnesiacs |= 1u << rand_below(&s->rand, s->nodes);
 }
 
@@ -108,9 +103,10 @@ static void set_up(struct sim *s)
     s->net.latency_us = sim_range(s, 30, 2000);
     s->net.jitter_us = sim_range(s, 10, 2000);
     s->sync_us = sim_range(s, 200, 20000);
-    s->block = (unsigned)sim_range(s, 8, 64);
+    s->block = (unsigned)sim_range(s, 4, 32);
     s->think_us = sim_range(s, MS(2), MS(60));
     s->calm = sim_percent(s, 8);
+    s->amnesia = sim_percent(s, 40);
     s->handoff_always = sim_percent(s, 70);
     make_quorums(s, n);
     make_ring(s, n);
@@ -192,6 +188,25 @@ static void read_all(struct sim *s)
     sim_run_until(s, s->now + SEC(2));
 }
 
+/* A replica has lost a key and is slow to say so: a read does not wait for it, and repairs it all the
+ * same when its answer comes. */
+static void check_late_repair(struct sim *s)
+{
+    unsigned k = (unsigned)rand_below(&s->rand, s->keys);
+    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+
+    if (s->key[k].n < 3)
+        return;
+    disk_forget(s, walk->member[1], k);
+    /* Long enough to count as silent, too short for its links to be given up. */
+    node_freeze(s, walk->member[1], MS(s->conf.replica_ms + 30));
+    client_check_pair(s, k, walk->member[0]);
+    while (s->checks_waiting > 0)
+        sim_run_until(s, s->now + MS(5));
+    sim_run_until(s, s->now + SEC(2));
+    oracle_converged(s, false);
+}
+
 /* The end of the world: all primaries of a key go down but one. Together with a fallback it still
  * makes a quorum of two, unless the quorum is a strict one. */
 static void check_fallbacks(struct sim *s)
@@ -245,6 +260,7 @@ uint64_t sim_run(const struct sim_options *options)
     oracle_converged(s, false);
     oracle_final(s);
     check_quiet(s);
+    check_late_repair(s);
     check_fallbacks(s);
     sim_trace(s, "end", s->writes_ok, s->reads_ok, s->net.messages);
     if (options->log)

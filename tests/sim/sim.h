@@ -148,7 +148,9 @@ void disk_started(struct worker *w);
 void disk_wipe(struct sim *s, unsigned node);
 void disk_backup(struct sim *s, unsigned node);
 void disk_restore(struct sim *s, unsigned node);
-/* A vnode of the node takes a new id if its present one is still `id`. */
+/* Take one key out of a node's disk, which knows that it has forgotten something.
+ * A vnode of the node takes a new id if its present one is still `id`. */
+void disk_forget(struct sim *s, unsigned node, unsigned key);
 void disk_renew(struct sim *s, unsigned node, unsigned partition, uint64_t id);
 /* One record of the node is damaged. */
 void disk_damage(struct sim *s, unsigned node, unsigned key);
@@ -409,6 +411,7 @@ struct sim {
     uint64_t think_us;
     bool handoff_always;
     bool calm;      /* nothing breaks in this run */
+    bool amnesia;   /* disks may be lost, damaged or restored in this run */
     bool forgetful; /* a crash or a damaged disk may have cost hints that were owed */
     uint64_t fault_gap_us;
     unsigned fault_total, fault_weight[SIM_FAULTS];
