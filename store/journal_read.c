@@ -113,6 +113,8 @@ static int load_segment(struct walker *w)
         return 0; /* an interrupted recycling: nobody needed what it held */
     w->nonce = h.nonce;
     w->first_lsn = h.first_lsn;
+    if (w->above == 0 && h.first_lsn > 0)
+        w->above = h.first_lsn - 1; /* the oldest segment that is left seldom begins at 1 */
     w->size = got;
     w->offset = JOURNAL_HEADER;
     return 0;

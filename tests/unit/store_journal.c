@@ -107,6 +107,26 @@ static void values_of_zeros_come_back_from_the_end_of_a_segment(void **state)
     kit_remove(dir);
 }
 
+static void a_journal_that_counts_beyond_32_bits_comes_back(void **state)
+{
+    const uint64_t first = (5ull << 32) + 17;
+    struct seen seen;
+    char dir[256];
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    struct journal *j = open_journal(dir, first, 1);
+    for (uint32_t n = 0; n < 300; n++)
+        append(j, n, 500);
+    journal_close(j);
+    struct journal_replay r = replay(dir, &seen);
+    assert_int_equal(seen.count, 300);
+    assert_int_equal(r.next_lsn, first + 301); /* with the mark of a clean end */
+    assert_int_equal(r.damaged + r.torn, 0);
+    journal_replay_free(&r);
+    kit_remove(dir);
+}
+
 static void what_was_appended_comes_back_over_many_segments(void **state)
 {
     struct seen seen;
@@ -301,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_appended_comes_back_over_many_segments),
+        cmocka_unit_test(a_journal_that_counts_beyond_32_bits_comes_back),
         cmocka_unit_test(values_of_zeros_come_back_from_the_end_of_a_segment),
         cmocka_unit_test(an_unsynced_tail_is_cut_whatever_of_it_arrived),
         cmocka_unit_test(every_flipped_bit_before_the_end_mark_is_reported),
