@@ -59,6 +59,7 @@ struct member_row {
     uint64_t suspected_us; /* suspect: since when */
     uint64_t ring_epoch;   /* of its last DIGEST */
     bool ring_heard;       /* ring_epoch is known */
+    bool forgiven;         /* this suspicion was given time for a pause of our own */
     uint8_t confirmers;    /* who suspects it by probes of their own, the first accuser included */
     struct node_id confirmer[MEMBER_CONFIRMERS];
     struct node_id before;  /* whose place in the ring it has taken; zero: nobody's */
@@ -126,6 +127,7 @@ struct membership {
 
     /* The probe under way. */
     bool probing, indirect;
+    bool probe_forgiven;              /* it was given time for a pause of our own */
     uint8_t probe_asked, probe_nacks; /* relays asked, and how many of them are there */
     struct node_id probe_id;
     uint64_t probe_sequence, probe_sent_us, probe_indirect_us, probe_end_us;
@@ -143,6 +145,7 @@ struct membership {
         uint64_t sequence; /* 0: the slot is free */
         uint64_t next_us;
         uint32_t tries; /* left */
+        bool forgiven;  /* as above */
     } check[MEMBER_CHECKS];
     uint64_t sequence;
     struct ring_view scratch; /* for founding */

@@ -186,7 +186,7 @@ static struct member_row *next_to_probe(struct membership *m)
 static void begin_probe(struct membership *m, struct member_row *row, uint64_t now_us)
 {
     m->probing = true;
-    m->indirect = false;
+    m->indirect = m->probe_forgiven = false;
     m->probe_asked = m->probe_nacks = 0;
     m->probe_id = row->m.id;
     m->probe_sequence = ++m->sequence;
@@ -275,20 +275,32 @@ static void sync_sometimes(struct membership *m)
         m->host.sync(m->host.arg, row->m.address, row->m.gossip_port);
 }
 
-/* We did not run for a while: what others failed to answer meanwhile says nothing about them. */
+/* We did not run for a while: what others failed to answer meanwhile says nothing about them. What
+ * was under way gets that time again, and some for answers that wait to be read; but only once, so
+ * that a machine that is always late still comes to an end with a dead member. */
 static void notice_own_pause(struct membership *m, uint64_t now_us)
 {
     if (m->promised_us == 0 || now_us < m->promised_us + m->conf.probe_timeout_us / 2)
         return;
-    uint64_t pause = now_us - m->promised_us;
+    uint64_t more = now_us - m->promised_us + m->conf.probe_timeout_us;
 
     m->counts[MEMBER_COUNT_own_pauses]++;
-    m->probing = false;
-    for (unsigned i = 0; i < MEMBER_CHECKS; i++)
-        m->check[i].sequence = 0;
+    if (!m->probe_forgiven) {
+        m->probe_indirect_us += more;
+        m->probe_end_us += more;
+    }
+    m->probe_forgiven = true;
+    for (unsigned i = 0; i < MEMBER_CHECKS; i++) {
+        if (!m->check[i].forgiven)
+            m->check[i].next_us += more;
+        m->check[i].forgiven = true;
+    }
     for (uint16_t i = 1; i < m->count; i++) {
-        m->row[i].faulty_at_us += pause + m->conf.probe_timeout_us;
-        m->row[i].suspected_us += pause;
+        if (!m->row[i].forgiven) {
+            m->row[i].suspected_us += more;
+            m->row[i].faulty_at_us += more;
+        }
+        m->row[i].forgiven = true;
     }
 }
 

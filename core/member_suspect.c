@@ -155,6 +155,7 @@ void member_suspect(struct membership *m, struct member_row *row, const struct n
         member_set_state(m, row, MEMBER_SUSPECT, now_us);
         row->suspicions++;
         row->suspected_us = now_us;
+        row->forgiven = false;
         m->counts[MEMBER_COUNT_suspicions]++;
     }
     if (!accuse(row, by))

@@ -147,9 +147,14 @@ static size_t bound_of(const struct shape *shape, const uint8_t *body)
     return bound;
 }
 
-static int write_out(void *out, const char *data, size_t len)
+/* The room is reserved beforehand, so the writer only moves a cursor. */
+static int write_out(void *cursor, const char *data, size_t len)
 {
-    return buf_append(out, data, len);
+    uint8_t **at = cursor;
+
+    memcpy(*at, data, len);
+    *at += len;
+    return 0;
 }
 
 static int encode(const struct shape *shape, uint32_t number, const void *fields, struct buf *out)
@@ -159,9 +164,11 @@ static int encode(const struct shape *shape, uint32_t number, const void *fields
     msgpack_packer packer;
     int failed = 0;
 
-    if (buf_reserve(out, bound) == NULL)
+    uint8_t *start = buf_reserve(out, bound), *at = start;
+
+    if (start == NULL)
         return out->limit != 0 && bound > out->limit - before ? -ERR_LIMIT : -ERR_NOMEM;
-    msgpack_packer_init(&packer, out, write_out);
+    msgpack_packer_init(&packer, &at, write_out);
     failed |= msgpack_pack_array(&packer, strlen(shape->fields) + 1);
     failed |= msgpack_pack_uint32(&packer, number);
     for (const char *f = shape->fields; *f != 0; f++) {
@@ -177,7 +184,8 @@ static int encode(const struct shape *shape, uint32_t number, const void *fields
         }
         offset += field_size(*f);
     }
-    ASSERT(!failed && buf_len(out) - before <= bound);
+    ASSERT(!failed && (size_t)(at - start) <= bound);
+    buf_filled(out, (size_t)(at - start));
     return 0;
 }
 

@@ -64,6 +64,11 @@ static bool all_alive(struct kit *k, void *arg)
     return true;
 }
 
+static bool all_alive_or_dead(struct kit *k, void *arg)
+{
+    return all_alive(k, NULL) && faulty_everywhere(k, arg);
+}
+
 static void found(struct kit *k, unsigned count, uint64_t seed)
 {
     kit_init(k, count, seed);
@@ -246,6 +251,29 @@ static void test_long_pause(void **state)
     kit_run(&k, 30 * SECOND, NULL, NULL);
     assert_true(all_alive(&k, NULL));
     assert_int_equal(k.node[who].m.counts[MEMBER_COUNT_faulty], 0);
+    kit_free(&k);
+}
+
+/* On a machine that is always late every member sees a pause of its own at every turn. */
+static void test_always_late(void **state)
+{
+    unsigned dead = 2;
+    struct kit k;
+
+    (void)state;
+    found(&k, 4, 16);
+    k.node[dead].up = false;
+    bool done = false;
+    for (int i = 0; i < 120 && !done; i++) {
+        for (unsigned n = 0; n < 4; n++)
+            k.node[n].paused = i % 2 == 0;
+        kit_run(&k, i % 2 == 0 ? 400000 : 100000, NULL, NULL);
+        done = faulty_everywhere(&k, &dead);
+    }
+    assert_true(done);
+    for (unsigned n = 0; n < 4; n++)
+        k.node[n].paused = false;
+    assert_true(kit_run(&k, 20 * SECOND, all_alive_or_dead, &dead));
     kit_free(&k);
 }
 
@@ -561,6 +589,7 @@ int main(void)
         TEST("a tenth of all packets lost brings no false verdict", test_loss),
         TEST("pauses of 1.5 seconds bring no false verdict", test_short_pauses),
         TEST("a member that was frozen comes back and blames nobody", test_long_pause),
+        TEST("a machine that is always late finds the dead all the same", test_always_late),
         TEST("two sides that were cut off heal", test_partition),
         TEST("a wiped node takes its own place with a new id", test_wiped),
         TEST("nodes wiped on both sides of a partition both get their places",
