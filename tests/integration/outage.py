@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""One node of three dies, or freezes, while clients of another node write at a steady rate: no write
+may fail, none that was acknowledged may be lost. Prints how long the longest gap between successes
+was, and latencies before and during; asserts nothing about them. OUTAGE_SECONDS, OUTAGE_RATE and
+OUTAGE_NODE (who is asked: 1) change the run."""
+import os
+import select
+import signal
+import socket
+import time
+
+from lib import Cluster, Redis, case, equal, eventually, finish, kill
+
+RATE = int(os.environ.get("OUTAGE_RATE", "2000"))
+SECONDS = float(os.environ.get("OUTAGE_SECONDS", "6"))
+ASKED = int(os.environ.get("OUTAGE_NODE", "1"))
+CONNECTIONS = 16
+
+
+class Load:
+    """Writes at a steady rate over a few connections, each with at most one write in flight; when all
+    wait, the clock of those that are due goes on, so that waiting counts as latency."""
+
+    def __init__(self, port, prefix):
+        self.socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
+        for s in self.socks:
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.prefix = prefix
+        self.sent = 0
+        self.acked = []     # numbers of writes
+        self.samples = []   # (time of reply, latency)
+        self.errors = []
+
+    def run(self, seconds, events=()):
+        """events: (second, function) to call meanwhile."""
+        poll = select.poll()
+        by_fd = {s.fileno(): s for s in self.socks}
+        for fd in by_fd:
+            poll.register(fd, select.POLLIN)
+        idle = list(self.socks)
+        waiting = {}
+        begun = time.monotonic()
+        events = list(events)
+        due = begun
+        end = begun + seconds
+        while True:
+            now = time.monotonic()
+            if now >= end and not waiting:
+                return
+            if now > end + 30:
+                self.errors += [f"write {n} never answered" for n, _ in waiting.values()]
+                return
+            while events and now - begun >= events[0][0]:
+                events.pop(0)[1]()
+                now = time.monotonic()
+            while idle and due <= now and now < end:
+                s = idle.pop()
+                n = self.sent
+                self.sent += 1
+                s.sendall(Redis.encode(("SET", f"{self.prefix}{n}", n)))
+                waiting[s.fileno()] = (n, due)
+                due += 1 / RATE
+            for fd, _ in poll.poll(1):
+                reply = by_fd[fd].recv(4096)
+                n, since = waiting.pop(fd)
+                now = time.monotonic()
+                if reply == b"+OK\r\n":
+                    self.acked.append(n)
+                    self.samples.append((now, now - since))
+                else:
+                    self.errors.append(repr(reply[:200]))
+                if not reply:
+                    poll.unregister(fd)
+                else:
+                    idle.append(by_fd[fd])
+
+    def show(self, name, first=0, last=None):
+        part = [s for s in self.samples if s[0] >= first and (last is None or s[0] < last)]
+        times = [t for t, _ in part]
+        gap, at = max((b - a, a) for a, b in zip(times, times[1:]))
+        slow = sorted(x for _, x in part)
+        print("# %s: %d writes, %d errors, longest gap %.1f ms (at %.2f s), p50 %.1f p99 %.1f p99.9 %.1f max %.1f ms" % (
+            name, len(part), len(self.errors), gap * 1e3, at - first, slow[len(slow) // 2] * 1e3,
+            slow[len(slow) * 99 // 100] * 1e3, slow[len(slow) * 999 // 1000] * 1e3, slow[-1] * 1e3), flush=True)
+
+
+def outage(name, strike, heal):
+    cluster = Cluster(nodes=3, workers=2)
+    load = Load(cluster.port(ASKED), f"{name}:")
+    load.run(1)
+    load.samples.clear()
+    begun = time.monotonic()
+    load.run(SECONDS)
+    load.show(f"{name}, undisturbed", begun)
+    struck = time.monotonic() + 0.5
+    load.run(SECONDS + 0.5, [(0.5, lambda: strike(cluster))])
+    load.show(f"{name}, from the outage on", struck)
+    healed = time.monotonic()
+    heal(cluster)
+    load.run(SECONDS)
+    load.show(f"{name}, while it comes back", healed)
+    equal(load.errors[:3], [], f"{len(load.errors)} errors")
+    with cluster.redis(ASKED % 3 + 1) as r:
+        replies = r.pipeline([("GET", f"{name}:{n}") for n in load.acked])
+        lost = [n for n, x in zip(load.acked, replies) if x != b"%d" % n]
+        equal(lost[:3], [], f"{len(lost)} acknowledged writes lost")
+
+    def drained():
+        with cluster.redis(ASKED) as r:
+            return b"hints_pending:0\r\n" in r("INFO", "clockwise")
+    eventually("hints delivered", drained)
+    cluster.destroy()
+
+
+VICTIM = ASKED % 3 + 1
+
+
+@case
+def no_write_fails_when_a_node_is_killed():
+    # Not by scripts/cluster, which waits until it is gone: the load must not wait for that.
+    def strike(cluster):
+        for pid in [cluster.supervisor(VICTIM), *cluster.children(VICTIM).values()]:
+            kill(pid, signal.SIGKILL)
+    outage("killed", strike, lambda c: c.run("start", VICTIM))
+
+
+@case
+def no_write_fails_when_a_node_is_frozen():
+    frozen = []
+
+    def strike(cluster):
+        frozen[:] = [cluster.supervisor(VICTIM), *cluster.children(VICTIM).values()]
+        for pid in frozen:
+            kill(pid, signal.SIGSTOP)
+    outage("frozen", strike, lambda c: [kill(pid, signal.SIGCONT) for pid in frozen])
+
+
+finish()
