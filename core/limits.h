@@ -40,7 +40,11 @@
 #define LIMIT_PIPELINE      1024                       /* commands of one connection in flight */
 
 /* Work in flight, per worker. */
-#define LIMIT_REQUESTS    16384       /* coordinated requests */
-#define LIMIT_LINK_OUTPUT (64u << 20) /* unsent bytes of one link to another worker */
+#define LIMIT_REQUESTS 16384 /* coordinated requests */
+/* Requests of a worker's own clients. Much less than what it coordinates, because siblings and other
+ * nodes forward theirs to it; and so few that they are answered long before anybody's patience ends:
+ * what clients pipeline beyond that waits unread. */
+#define LIMIT_CLIENT_REQUESTS 1024
+#define LIMIT_LINK_OUTPUT     (64u << 20) /* unsent bytes of one link to another worker */
 
 #endif

@@ -41,7 +41,7 @@ int clients_open(struct clients **out, struct loop *loop, struct engine *engine)
     *out = NULL;
     if (c == NULL)
         return -ERR_NOMEM;
-    if (pending_open(&c->pending, LIMIT_REQUESTS) != 0) {
+    if (pending_open(&c->pending, LIMIT_CLIENT_REQUESTS) != 0) {
         free(c);
         return -ERR_NOMEM;
     }
