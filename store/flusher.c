@@ -85,6 +85,7 @@ static void *flusher_main(void *arg)
 {
     struct flusher *f = arg;
 
+    pthread_setname_np(pthread_self(), "flush");
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
     pthread_mutex_lock(&f->lock);
     while (wait_for_work(f), !f->stopping) {

@@ -49,6 +49,7 @@ struct journal {
     uint64_t reserve_bytes;
     pthread_t thread;
     _Atomic uint64_t durable;
+    _Atomic uint64_t retained_bytes; /* of the segments in `retained` */
 
     /* The journal thread alone. */
     uint64_t synced_lsn; /* surely on disk */
@@ -84,6 +85,16 @@ static int list_push(struct retired_list *list, struct retired item)
     }
     list->items[list->count++] = item;
     return 0;
+}
+
+/* Note a segment that is no longer written but still needed. With the lock held. */
+static int retain(struct journal *j, uint64_t sequence, uint64_t last_lsn, uint64_t bytes)
+{
+    int err = list_push(&j->retained, (struct retired){sequence, last_lsn, bytes});
+
+    if (err == 0)
+        atomic_fetch_add(&j->retained_bytes, bytes);
+    return err;
 }
 
 static struct retired list_take(struct retired_list *list, uint32_t at)
@@ -291,9 +302,7 @@ static bool switch_segment(struct journal *j, uint64_t need)
             continue;
         }
         if (j->next.fd >= 0) { /* too small for one very large record: step over it */
-            struct retired empty = {j->next.sequence, 0, j->next.size};
-
-            if (list_push(&j->retained, empty) != 0)
+            if (retain(j, j->next.sequence, 0, j->next.size) != 0)
                 check_panic("no memory for the list of journal segments");
             journal_file_close(&j->next);
             j->current.sequence++;
@@ -307,8 +316,7 @@ static bool switch_segment(struct journal *j, uint64_t need)
         wait_us(j, RETRY_US);
     }
     old = j->current;
-    if (old.fd >= 0 &&
-        list_push(&j->retained, (struct retired){old.sequence, old.last_lsn, old.size}) != 0)
+    if (old.fd >= 0 && retain(j, old.sequence, old.last_lsn, old.size) != 0)
         check_panic("no memory for the list of journal segments");
     j->current = j->next;
     j->next.fd = -1;
@@ -435,6 +443,7 @@ static void *journal_main(void *arg)
     struct journal *j = arg;
     bool go_on = true;
 
+    pthread_setname_np(pthread_self(), "journal");
     pthread_mutex_lock(&j->lock);
     while (go_on) {
         wait_for_work(j);
@@ -545,6 +554,7 @@ void journal_release(struct journal *j, uint64_t needed)
     while (j->retained.count > 0 && j->retained.items[0].last_lsn < needed) {
         if (list_push(&j->released, j->retained.items[0]) != 0)
             break;
+        atomic_fetch_sub(&j->retained_bytes, j->retained.items[0].bytes);
         list_take(&j->retained, 0);
         any = true;
     }
@@ -558,17 +568,14 @@ int journal_adopt(struct journal *j, uint64_t sequence, uint64_t last_lsn, uint6
     int err;
 
     pthread_mutex_lock(&j->lock);
-    err = list_push(&j->retained, (struct retired){sequence, last_lsn, bytes});
+    err = retain(j, sequence, last_lsn, bytes);
     pthread_mutex_unlock(&j->lock);
     return err;
 }
 
 uint64_t journal_retained(const struct journal *j)
 {
-    struct journal_stats stats;
-
-    journal_stats(j, &stats);
-    return stats.bytes;
+    return atomic_load_explicit(&j->retained_bytes, memory_order_relaxed);
 }
 
 void journal_stats(const struct journal *j, struct journal_stats *out)
@@ -579,9 +586,7 @@ void journal_stats(const struct journal *j, struct journal_stats *out)
     *out = j->stats;
     out->full = j->full;
     out->segments = j->retained.count + 1;
-    out->bytes = j->current.offset;
-    for (uint32_t i = 0; i < j->retained.count; i++)
-        out->bytes += j->retained.items[i].bytes;
+    out->bytes = j->current.offset + journal_retained(j);
     pthread_mutex_unlock(&mutable->lock);
 }
 

@@ -61,7 +61,7 @@ uint64_t journal_next_lsn(const struct journal *j);
  * recycled or removed by journal_prepare(). */
 void journal_release(struct journal *j, uint64_t needed);
 
-/* Bytes in segments that are still needed. */
+/* Bytes in segments that are still needed, besides the one being written. */
 uint64_t journal_retained(const struct journal *j);
 
 /* Make the next segment and the reserve, recycle or remove released ones. Blocks. Returns

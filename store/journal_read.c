@@ -260,7 +260,7 @@ static int list_segments(const char *dir, struct journal_replay *r)
             r->segments = grown;
         }
         r->segments[r->segment_count++] =
-            (struct journal_segment){sequence, 0, (uint64_t)st.st_size, 0};
+            (struct journal_segment){sequence, 0, (uint64_t)st.st_size, 0, false};
     }
     closedir(d);
     if (r->segment_count > 0)
@@ -269,10 +269,11 @@ static int list_segments(const char *dir, struct journal_replay *r)
 }
 
 /* A segment's header is durable before the segment has its name: a bad one is damage. */
-static void count_bad_headers(const char *dir, struct journal_replay *r)
+static void look_at_headers(const char *dir, struct journal_replay *r)
 {
     for (uint32_t i = 0; i < r->segment_count; i++) {
         uint8_t header[JOURNAL_HEADER];
+        struct journal_header h;
         char path[FILE_PATH];
         size_t got = 0;
 
@@ -282,7 +283,10 @@ static void count_bad_headers(const char *dir, struct journal_replay *r)
             log_error("journal %s: segment %" PRIu64 " has a damaged header", dir,
                       r->segments[i].sequence);
             r->damaged++;
+            continue;
         }
+        memcpy(&h, header, sizeof h);
+        r->segments[i].unused = h.first_lsn == 0; /* unless a record is found all the same */
     }
 }
 
@@ -293,8 +297,9 @@ static int replay_record(struct walker *w, struct journal_record *record, struct
         slice_of(w->data + w->found + JOURNAL_RECORD, record->len - JOURNAL_RECORD);
     int rc;
 
+    /* Where the first batch of a segment was never synced, its header may not say where it begins. */
     if (r->next_lsn == 0)
-        r->next_lsn = w->first_lsn;
+        r->next_lsn = w->first_lsn != 0 ? w->first_lsn : record->lsn - record->unsynced + 1;
     if (record->lsn > r->next_lsn) {
         rc = was_durable(w, record, r->next_lsn);
         if (rc < 0)
@@ -311,6 +316,7 @@ static int replay_record(struct walker *w, struct journal_record *record, struct
     r->records++;
     r->next_lsn = record->lsn + 1;
     r->segments[w->index].last_lsn = record->lsn;
+    r->segments[w->index].unused = false;
     r->segments[w->index].end = w->found + journal_padded(record->len);
     return 1;
 }
@@ -350,7 +356,7 @@ int journal_replay(const char *dir, struct journal_replay *r)
         r->next_sequence = r->segments[i].sequence + 1;
     }
     if (rc == 0)
-        count_bad_headers(dir, r);
+        look_at_headers(dir, r);
     while (rc == 0 && (rc = walk(&w, &record)) == 1) {
         for (; reported < w.index; reported++)
             done += r->segments[reported].bytes;

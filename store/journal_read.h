@@ -8,6 +8,7 @@
 struct journal_segment {
     uint64_t sequence, last_lsn, bytes;
     uint64_t end; /* one past its last good record; 0: it has none */
+    bool unused;  /* nothing was ever written to it */
 };
 
 struct journal_replay {

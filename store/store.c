@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "store/file.h"
+#include "store/journal_file.h"
 #include "store/starts.h"
 
 #include <errno.h>
@@ -21,7 +22,7 @@ enum {
     FLUSH_AT = 60,      /* percent of the bound at which buffers are flushed */
     PRESSURE_AT = 90,   /* percent at which clients are slowed down */
     OVERDRAFT = 110,    /* percent beyond which writes are refused */
-    BIG_VNODE = 25,     /* percent of the bound that one vnode may hold */
+    JOURNAL_SHARE = 4,  /* times the bound of the buffers: flush rather than let it grow */
     RETRY_US = 1000000, /* between tries to flush to a full disk */
     EXPIRY_LOOKS = 16,  /* vnodes looked at for expired values in one turn */
     POOL_KEEP = 64,     /* chunks kept when nothing is buffered */
@@ -110,9 +111,17 @@ static int start_threads(struct store *s, const struct journal_replay *r)
     if (err != 0)
         return err;
     err = journal_open(&s->journal, &journal);
-    for (uint32_t i = 0; err == 0 && i < r->segment_count; i++)
-        err = journal_adopt(s->journal, r->segments[i].sequence, r->segments[i].last_lsn,
-                            r->segments[i].bytes);
+    for (uint32_t i = 0; err == 0 && i < r->segment_count; i++) {
+        const struct journal_segment *segment = &r->segments[i];
+        char path[FILE_PATH];
+
+        if (segment->unused) {
+            journal_file_path(path, s->journal_dir, segment->sequence);
+            unlink(path);
+        } else {
+            err = journal_adopt(s->journal, segment->sequence, segment->last_lsn, segment->bytes);
+        }
+    }
     if (err != 0)
         return err;
     flusher_set_journal(s->flusher, s->journal);
@@ -612,7 +621,8 @@ static bool flush_is_due(const struct store *s)
     uint64_t live = s->pool.used - s->flushing_bytes;
 
     return live > s->conf.write_buffer_bytes / 100 * FLUSH_AT ||
-           s->now_us - s->oldest->live_since_us >= (uint64_t)s->conf.flush_age_ms * 1000;
+           s->now_us - s->oldest->live_since_us >= (uint64_t)s->conf.flush_age_ms * 1000 ||
+           journal_retained(s->journal) > s->conf.write_buffer_bytes * JOURNAL_SHARE;
 }
 
 static void start_flushes(struct store *s)

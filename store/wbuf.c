@@ -8,13 +8,15 @@
 
 enum { SLOTS_FIRST = 64, UNIT = 8 };
 
-static uint64_t hash_of(const struct position *pos)
+/* The tag of a position; its low bits say where in the table to begin, so that a larger table can be
+ * filled without looking at entries. */
+static uint32_t tag_of(const struct position *pos)
 {
     uint64_t h;
 
     memcpy(&h, pos->b + 8, sizeof h);
     h *= 0x9e3779b97f4a7c15ull;
-    return h ^ h >> 32;
+    return (uint32_t)(h >> 32 ^ h);
 }
 
 static struct wbuf_entry *entry_at(const struct wbuf *b, uint32_t ref)
@@ -71,7 +73,7 @@ void wbuf_clear(struct wbuf *b)
     uint32_t cursor = 0;
     struct wbuf_entry *e;
 
-    while ((e = wbuf_next(b, &cursor)) != NULL)
+    while (b->big_count > 0 && (e = wbuf_next(b, &cursor)) != NULL)
         if (e->capacity > WBUF_BIG)
             free(e->data);
     for (uint32_t i = 0; i < b->chunk_count; i++)
@@ -85,10 +87,9 @@ void wbuf_clear(struct wbuf *b)
 /* The slot where the key is, or the empty one where it would go. */
 static struct wbuf_slot *slot_of(const struct wbuf *b, const struct position *pos, struct slice key)
 {
-    uint64_t h = hash_of(pos);
-    uint32_t mask = b->slot_count - 1, tag = (uint32_t)(h >> 32);
+    uint32_t mask = b->slot_count - 1, tag = tag_of(pos);
 
-    for (uint32_t i = (uint32_t)h & mask;; i = (i + 1) & mask) {
+    for (uint32_t i = tag & mask;; i = (i + 1) & mask) {
         struct wbuf_slot *slot = &b->slots[i];
         struct wbuf_entry *e;
 
@@ -115,12 +116,11 @@ struct wbuf_entry *wbuf_find(const struct wbuf *b, const struct position *pos, s
 
 struct wbuf_entry *wbuf_find_at(const struct wbuf *b, const struct position *pos)
 {
-    uint64_t h = hash_of(pos);
-    uint32_t mask = b->slot_count - 1, tag = (uint32_t)(h >> 32);
+    uint32_t mask = b->slot_count - 1, tag = tag_of(pos);
 
     if (b->count == 0)
         return NULL;
-    for (uint32_t i = (uint32_t)h & mask; b->slots[i].ref != 0; i = (i + 1) & mask) {
+    for (uint32_t i = tag & mask; b->slots[i].ref != 0; i = (i + 1) & mask) {
         struct wbuf_entry *e = entry_at(b, b->slots[i].ref);
 
         if (b->slots[i].tag == tag && position_compare(&e->pos, pos) == 0)
@@ -146,7 +146,7 @@ static int table_grow(struct wbuf *b)
 
         if (old.ref == 0)
             continue;
-        at = (uint32_t)hash_of(&entry_at(b, old.ref)->pos) & (wanted - 1);
+        at = old.tag & (wanted - 1);
         while (slots[at].ref != 0)
             at = (at + 1) & (wanted - 1);
         slots[at] = old;
@@ -200,11 +200,13 @@ static int data_room(struct wbuf *b, struct wbuf_entry *e, uint32_t len)
         if (big == NULL)
             return -ERR_NOMEM;
         account(b, len);
+        b->big_count++;
     } else if (arena_take(b, len, &ref) != 0) {
         return -ERR_NOMEM;
     }
     if (e->data != NULL && e->capacity > WBUF_BIG) {
         account(b, -(int64_t)e->capacity);
+        b->big_count--;
         free(e->data);
     }
     e->data = big != NULL ? big : (uint8_t *)entry_at(b, ref);
@@ -238,7 +240,7 @@ int wbuf_put(struct wbuf *b, const struct position *pos, struct slice data, uint
         if (data_room(b, e, (uint32_t)data.len) != 0)
             return -ERR_NOMEM;
         slot->ref = ref;
-        slot->tag = (uint32_t)(hash_of(pos) >> 32);
+        slot->tag = tag_of(pos);
         b->count++;
     } else {
         e = entry_at(b, slot->ref);

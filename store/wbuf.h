@@ -35,8 +35,8 @@ struct wbuf_slot {
 struct wbuf {
     struct wbuf_pool *pool;
     struct wbuf_slot *slots;
-    uint32_t slot_count; /* power of two, or 0 before the first entry */
-    uint32_t count;
+    uint32_t slot_count;       /* power of two, or 0 before the first entry */
+    uint32_t count, big_count; /* entries; of these with data of their own allocation */
     uint8_t **chunks;
     uint32_t chunk_count, chunk_capacity;
     uint32_t fill;  /* bytes used of the newest chunk */

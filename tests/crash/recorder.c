@@ -268,6 +268,22 @@ int ftruncate(int fd, off_t size)
     return rc;
 }
 
+int truncate(const char *path, off_t size)
+{
+    int rc;
+
+    pthread_mutex_lock(&lock);
+    rc = (int)syscall(SYS_truncate, path, size);
+    if (rc == 0 && ours(path) != NULL && find_name(ours(path)) != NULL) {
+        struct note *note = add_note(N_SIZE);
+
+        note->file = find_name(ours(path))->file;
+        note->len = (uint64_t)size;
+    }
+    pthread_mutex_unlock(&lock);
+    return rc;
+}
+
 int fallocate(int fd, int mode, off_t offset, off_t len)
 {
     int rc;

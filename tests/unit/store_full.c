@@ -84,7 +84,7 @@ static void service_goes_on_without_writes_and_resumes_by_itself(void **state)
     struct store_stats stats;
     uint64_t lsn = 0;
     unsigned last = 0;
-    char dir[256];
+    char dir[256], reserve[FILE_PATH];
     int err = 0;
 
     (void)state;
@@ -94,6 +94,10 @@ static void service_goes_on_without_writes_and_resumes_by_itself(void **state)
     struct store *s = kit_open_conf(&conf);
     for (unsigned n = 0; n < 100; n++)
         assert_int_equal(put(s, n, 1000 + n, &lsn), 0);
+    file_path(reserve, "%s/journal/0/reserve.wal", dir);
+    while (file_size(reserve) < 64 << 10) /* it is made in the background */
+        usleep(1000);
+    usleep(20000);
     full = true;
     for (last = 100; last < 20000 && err == 0; last++)
         err = put(s, last, 1000 + last, &lsn);

@@ -27,7 +27,7 @@ static inline void kit_dir(char *out, size_t size)
     snprintf(out, size, "%s/store-test-XXXXXX", base != NULL ? base : "/tmp");
     if (mkdtemp(out) == NULL)
         check_panic("cannot make %s", out);
-    log_setup("test", (enum log_level)(LOG_ERROR - 1));
+    log_setup("test", getenv("TEST_LOG") ? LOG_DEBUG : (enum log_level)(LOG_ERROR - 1));
 }
 
 static inline void kit_remove(const char *path)
