@@ -147,7 +147,7 @@ int net_send(struct worker *from, unsigned node, unsigned worker, const struct m
 
     if (!stream->up)
         return -ERR_UNAVAILABLE;
-    if (node != from->node && !s->calm && rand_below(&s->rand, 5000) == 0) {
+    if (node != from->node && !s->calm && s->chaos && rand_below(&s->rand, 5000) == 0) {
         stream->changed_at = s->now;
         return -ERR_BUSY;
     }
