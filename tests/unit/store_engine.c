@@ -82,7 +82,7 @@ static void writes_are_flushed_and_journal_segments_let_go_without_being_asked(v
     store_stats(s, &stats);
     assert_true(stats.flushes > 2);
     assert_true(stats.buffer_bytes <= conf.write_buffer_bytes);
-    assert_true(stats.journal_records >= 20000 && stats.journal_bytes < 8 << 20);
+    assert_true(stats.journal_bytes < 8 << 20);
     kit_flush(s);
     store_stats(s, &stats);
     assert_int_equal(stats.keys, 5000);
