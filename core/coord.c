@@ -343,6 +343,8 @@ static void serve_put(struct coord *c, const struct asker *asker, const struct m
 
     if (rc == 0)
         rc = coord_put_here(c, asker, &place, put);
+    if (rc == -ERR_BUSY)
+        rc = coord_park_put(c, asker, put, coord_deadline(c, put->timeout_ms));
     if (rc != 0)
         coord_answer_put(c, asker, &(struct coord_reply){.status = rc});
 }
@@ -499,6 +501,11 @@ void coord_link_down(struct coord *c, uint16_t member, uint16_t worker, uint64_t
             if (r->member[i] == member && r->worker[i] == worker)
                 coord_forward_lost(c, r, false);
             break;
+        case REQUEST_PARKED:
+            /* Nothing has happened, and nobody is left to tell. */
+            if (r->asker.member == member && r->asker.worker == worker)
+                coord_release(c, r);
+            break;
         }
         c->object_of = 0;
     }
@@ -516,6 +523,8 @@ uint64_t coord_tick(struct coord *c, uint64_t now_us, uint64_t wall_ms)
             coord_put_event(c, r, (struct put_event){.kind = PUT_ON_TIME});
         else if (r->kind == REQUEST_GET)
             coord_get_event(c, r, (struct get_event){.kind = GET_ON_TIME});
+        else if (r->kind == REQUEST_PARKED)
+            coord_park_retry(c, r);
         else
             coord_forward_lost(c, r, true);
         c->object_of = 0;

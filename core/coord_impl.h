@@ -4,6 +4,7 @@
  *   coord_put.c      writes coordinated here: actions of put.h carried out
  *   coord_get.c      reads coordinated here: actions of get.h carried out
  *   coord_forward.c  requests sent on to another coordinator
+ *   coord_park.c     writes of other coordinators that have to wait a moment
  *   coord_replica.c  this worker as a replica: MERGE and READ of others, merging into the own vnode
  *   coord_table.c    slots of requests in flight, and the heap of their deadlines
  *   coord_ack.c      what waits for the disk
@@ -119,7 +120,14 @@ void latency_add(struct latency *l, uint64_t us);
 
 /* ---- coord_table.c */
 
-enum request_kind { REQUEST_FREE, REQUEST_PUT, REQUEST_GET, REQUEST_PUT_AWAY, REQUEST_GET_AWAY };
+enum request_kind {
+    REQUEST_FREE,
+    REQUEST_PUT,
+    REQUEST_GET,
+    REQUEST_PUT_AWAY, /* sent on to another coordinator */
+    REQUEST_GET_AWAY,
+    REQUEST_PARKED /* a write that came from another and cannot be taken just now */
+};
 
 /* A request sent on to another coordinator; `member` and `worker` of the request list those who
  * may coordinate it, in order. */
@@ -129,6 +137,13 @@ struct forward {
     uint8_t need;      /* of a read: what r means here */
     uint32_t flags;    /* of a read */
     uint64_t hop_us;   /* a read goes on to the next one then */
+};
+
+/* What is left of a PUT message besides key, context and (in `old`) value. */
+struct parked {
+    uint64_t expiry, request_id;
+    uint32_t flags;
+    uint8_t op, w, pw, dw;
 };
 
 struct request {
@@ -142,7 +157,8 @@ struct request {
     struct asker asker;
     struct position pos;
     struct hold key, context;
-    struct hold old; /* a write: the object before it, if wanted; a read: what was found, if the own
+    struct hold
+        old; /* a write: the object before it, if wanted, or the value if parked; a read: what was found, if the own
                         replica cannot take it in */
     uint64_t start_us, deadline_us;
     uint64_t local_lsn; /* a read: what the own replica holds is durable from there on */
@@ -153,6 +169,7 @@ struct request {
         struct put put;
         struct get get;
         struct forward forward;
+        struct parked parked;
     } u;
 };
 
@@ -298,6 +315,11 @@ void coord_forward_done(struct coord *c, struct request *r, const struct msg *m)
 /* The one it was sent to will not answer (or has not for too long). */
 void coord_forward_lost(struct coord *c, struct request *r, bool timeout);
 uint64_t coord_forward_due(const struct request *r);
+
+/* coord_park.c. -ERR_BUSY: there is no room to park. */
+int coord_park_put(struct coord *c, const struct asker *asker, const struct msg_PUT *put,
+                   uint64_t deadline_us);
+void coord_park_retry(struct coord *c, struct request *r);
 
 /* coord_replica.c */
 struct merged {

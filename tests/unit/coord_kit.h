@@ -43,7 +43,7 @@ struct kit_node {
     struct kit_hint hints[KIT_HINTS];
     uint32_t hint_count;
     uint64_t vnode, dots, lsn, durable;
-    int store_error, load_error;
+    int store_error, load_error, dot_error;
     bool up;
 };
 
@@ -211,6 +211,8 @@ static inline int kit_next_dot(void *arg, uint32_t partition, struct dot *out)
     struct kit_node *n = arg;
 
     (void)partition;
+    if (n->dot_error != 0)
+        return n->dot_error;
     *out = (struct dot){n->vnode, ++n->dots};
     return 0;
 }

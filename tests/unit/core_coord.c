@@ -549,6 +549,47 @@ static void test_forward_lost(void **state)
     finish(k);
 }
 
+static void test_parked_write(void **state)
+{
+    struct kit *k = cluster(5, 1, three);
+    struct kit_node *outside = kit_node(k, kit_walk(k, 0, 3), 0);
+    struct kit_node *first = kit_node(k, kit_walk(k, 0, 0), 0);
+    char value[300], context[LIMIT_CONTEXT_TEXT];
+    struct msg_PUT m = set(k, 0, "a");
+    uint64_t t;
+
+    (void)state;
+    do_put(k, outside, m);
+    t = do_get(k, outside, 0, 0);
+    m.context = context_of(k, t, 0, context);
+    m.flags = PUT_HAS_CONTEXT;
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = 0;
+    m.value = slice_str(value);
+    first->dot_error = -ERR_BUSY;
+    t = put(k, outside, m);
+    uint64_t u = put(k, outside, set(k, 0, "never"));
+
+    kit_settle(k);
+    for (int i = 0; i < 10; i++)
+        kit_pass(k, 2000);
+    assert_int_equal(k->replies[t].count, 0);
+    assert_int_equal(kit_put(k, first, REPLIES - 1, m), -ERR_BUSY); /* a client's own has a host */
+    first->dot_error = 0;
+    kit_pass(k, 2000);
+    kit_settle(k);
+    assert_int_equal(k->replies[t].status, 0);
+    assert_int_equal(k->replies[u].status, 0);
+    first->dot_error = -ERR_BUSY;
+    t = put(k, outside, m);
+    kit_settle(k);
+    kit_pass(k, 900000);
+    kit_settle(k);
+    assert_int_equal(k->replies[t].status, -ERR_BUSY);
+    first->dot_error = 0;
+    finish(k);
+}
+
 static void test_crashed_sibling(void **state)
 {
     struct kit *k = cluster(3, 2, three);
@@ -727,6 +768,7 @@ int main(void)
         cmocka_unit_test(test_fallback_coordinates),
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_forward_lost),
+        cmocka_unit_test(test_parked_write),
         cmocka_unit_test(test_crashed_sibling),
         cmocka_unit_test(test_read_repair),
         cmocka_unit_test(test_damaged_replica),
