@@ -44,7 +44,7 @@ struct member_conf {
     char cluster[LIMIT_NAME];
     uint8_t q_bits, n;
     uint64_t probe_interval_us, probe_timeout_us;
-    uint64_t suspicion_us; /* a suspicion that nobody confirms; the shortest is a quarter of it */
+    uint64_t suspicion_us; /* a suspicion that nobody confirms; the shortest is a third of it */
     uint32_t seed_count;
     struct member_endpoint seeds[MEMBER_SEEDS]; /* founders, gossip addresses, in order */
 };

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define INDIRECT_PROBES 3 /* SWIM's k */
-#define PROBE_ROUNDS    3 /* a probe lasts so many timeouts: one direct, two for the indirect way */
+#define PROBE_ROUNDS    2 /* a probe lasts so many timeouts: one direct, one for the indirect way */
 #define NEWS_IN_PACKET  24
 #define SYNC_EVERY      10 /* intervals between full exchanges with a random member */
 #define HEALTH_WORST    8  /* Lifeguard's bound of the local health multiplier */
