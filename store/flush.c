@@ -511,6 +511,8 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
     memset(&f, 0, sizeof f);
     f.v = v;
     f.conf = conf;
+    lmdb_env_check_readers(
+        v->env); /* one forgotten snapshot would make the file grow without end */
     if (v->work.todo & (VNODE_RENEW | VNODE_RESERVE))
         err = change_meta(&f);
     if (err == 0 && v->work.todo & VNODE_FLUSH) {

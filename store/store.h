@@ -10,7 +10,10 @@
  *
  * Files below the data directory:
  *   vnodes/<partition>/   LMDB environment: data, expiry index, Merkle leaves, hints, meta
- *   journal/<worker>/     segments NNNNNNNNNNNN.wal
+ *   vnodes/<partition>.id which vnode is expected there (store/vnode.h)
+ *   journal/<worker>/     segments NNNNNNNNNNNN.wal (store/journal_format.h), reserve.wal
+ *   quarantine/           vnodes that could not be read
+ * docs/storage.md explains how they work together.
  *
  * A vnode exists from store_vnode_open() with create on; it keeps its id and its dot counter in its
  * environment. It is opened by the worker that the assignment names and by no other process for
@@ -58,15 +61,18 @@ struct store_stats {
 };
 
 /* Open the engine: replays this worker's journal first (blocks; progress is reported). -ERR_IO,
- * -ERR_DISKFULL, -ERR_NOMEM, -ERR_VERSION; damaged vnodes do not fail the open, they are
- * quarantined and counted. On success *out is owned by the caller. */
+ * -ERR_DISKFULL, -ERR_NOMEM, -ERR_VERSION, -ERR_INVAL (vnodes were made for another Q); damaged
+ * vnodes do not fail the open, they are quarantined and counted. On success *out is owned by the
+ * caller. The process must not fork while a store is open. */
 int store_open(struct store **out, const struct store_conf *conf);
 
 /* Flush nothing, sync the journal, mark a clean shutdown, close. Blocks for a sync. */
 void store_close(struct store *s);
 
-/* Open (and with create, make) the vnode of a partition. Idempotent. -ERR_NOTFOUND without create;
- * -ERR_CORRUPT if it is quarantined; -ERR_DISKFULL. *vnode_id is its current id. */
+/* Open (and with create, make) the vnode of a partition. Idempotent. Blocks for a few syncs. A vnode
+ * that cannot be read goes to quarantine and an empty one with a new id takes its place.
+ * -ERR_NOTFOUND without create; -ERR_INVAL (another Q), -ERR_DISKFULL, -ERR_VERSION. *vnode_id is
+ * its current id. */
 int store_vnode_open(struct store *s, uint32_t partition, bool create, uint64_t *vnode_id);
 
 /* Unlink a vnode that has been given away. Its buffered writes are dropped. */
@@ -97,13 +103,17 @@ int store_get_at(struct store *s, uint32_t partition, const struct position *pos
                  struct slice *out);
 
 /* Replace the stored object of a key. `object` is encoded and carries the key; the bytes are copied.
- * It is visible to store_get() at once and durable when store_durable() >= *lsn. -ERR_DISKFULL,
- * -ERR_NOMEM, -ERR_CORRUPT (quarantined). `shrinks` marks deletes, which may use the reserve kept
- * for them when the disk is full. */
+ * It is visible to store_get() at once and durable when store_durable() >= *lsn. `object` must not
+ * be what store_get() returned. -ERR_BUSY (the buffers are full beyond their bound: slow down
+ * clients, try after store_turn()), -ERR_DISKFULL, -ERR_NOMEM, -ERR_NOTFOUND (not open); then nothing
+ * was changed. `shrinks` marks deletes, which may use the reserve kept for them when the disk is
+ * full. */
 int store_put(struct store *s, uint32_t partition, const struct position *pos, struct slice object,
               bool shrinks, uint64_t *lsn);
 
-/* Everything with an LSN up to the result is durable as the configuration understands it. */
+/* Everything with an LSN up to the result is durable as the configuration understands it: always,
+ * synced; everysec and never, written. To be woken for what comes later, read it after
+ * store_turn(), not before. */
 uint64_t store_durable(const struct store *s);
 
 /* Becomes readable when store_turn() has something to do. Owned by the store. */
@@ -126,7 +136,8 @@ uint64_t store_vnode_keys(const struct store *s, uint32_t partition);
 
 /* Walk the keys of one vnode in position order, buffers included: from *cursor (all zero: the
  * start) up to `max` objects are passed to `each` (encoded; valid during the call); *cursor is then
- * the position to go on from. Returns 1 at the end of the vnode, else 0, or an error. */
+ * the position to go on from. Returns 1 at the end of the vnode, else 0, or an error. A damaged row
+ * is reported like in store_get() and left out. `each` must not call the store. */
 int store_scan(struct store *s, uint32_t partition, struct position *cursor, uint32_t max,
                void (*each)(void *arg, const struct position *pos, struct slice object), void *arg);
 
