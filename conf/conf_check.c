@@ -129,9 +129,13 @@ static int check_quorums(const struct conf *c, unsigned *blame, char reason[CONF
 /* On any address but the loopback, clients need a password and nodes a secret. */
 static int check_exposure(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
 {
-    if (conf_address_wildcard(c->node.announce))
-        return blame_key(blame, CONF_node_announce, reason,
+    if (conf_address_wildcard(c->node.announce)) {
+        /* Unless it was set, announce is what bind says, and bind has the line in the file. */
+        bool from_bind = strcmp(c->node.announce, c->node.bind) == 0;
+
+        return blame_key(blame, from_bind ? CONF_node_bind : CONF_node_announce, reason,
                          "%s is no address to reach this node at: set announce", c->node.announce);
+    }
     if (conf_address_loopback(c->node.bind))
         return 0;
     if (c->security.requirepass[0] == 0)

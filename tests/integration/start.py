@@ -51,6 +51,7 @@ def a_wrong_configuration_is_refused_with_file_line_and_reason():
             ("[storage]\nwrite_buffer_total = 12 apples\n", "node.conf:2: "),
             ("[node]\nport = 1\nport = 2\n", "node.conf:3: "),
             ("[node]\nbind = 0.0.0.0\n", "node.conf:2: "),
+            ("[node]\nbind = 10.1.2.3\n", "requirepass"),
             ("[node]\njust words\n", "node.conf:2: ")):
         for flags in (("-t",), ()):
             code, out = clockwised(*flags, text=text)
