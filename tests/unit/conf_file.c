@@ -215,7 +215,7 @@ static void a_wildcard_needs_an_address_to_announce(void **state)
         load("[node]\nbind = 0.0.0.0\n[security]\nrequirepass=x\n[cluster]\nsecret=y\n"),
         -ERR_INVAL);
     snprintf(expected, sizeof expected,
-             "%s: announce: 0.0.0.0 is no address to reach this node at: set announce", path);
+             "%s:2: bind: 0.0.0.0 is no address to reach this node at: set announce", path);
     assert_string_equal(error, expected);
     assert_int_equal(load("[node]\nbind = ::\nannounce=10.0.0.1\n[security]\nrequirepass=x\n"
                           "[cluster]\nsecret=y\n"),
