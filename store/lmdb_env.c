@@ -13,7 +13,11 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { MAGIC = 0x4c454e56, MAX_READERS = 126 };
+enum {
+    MAGIC = 0x4c454e56,
+    MAX_READERS = 126,
+    ROOM_BYTES = 64 << 10, /* a disk without this much is full */
+};
 
 /* A transaction and its cursors, opened when first needed. */
 struct side {
@@ -81,6 +85,21 @@ static int check_length(MDB_env *env)
     return 0;
 }
 
+/* LMDB answers EIO to a write that the disk took only the beginning of. Nothing of the transaction
+ * counts then, as with any other error; what is to be told apart is a full disk from a broken one:
+ * would the file find room to grow? */
+static int commit_txn(MDB_env *env, MDB_txn *txn)
+{
+    int fd, rc = mdb_txn_commit(txn);
+    struct stat st;
+
+    if (rc == EIO && mdb_env_get_fd(env, &fd) == 0 && fstat(fd, &st) == 0 &&
+        fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, ROOM_BYTES) != 0 &&
+        (errno == ENOSPC || errno == EDQUOT))
+        return ENOSPC;
+    return rc;
+}
+
 static int open_databases(struct lmdb_env *e, bool create)
 {
     MDB_txn *txn;
@@ -94,7 +113,7 @@ static int open_databases(struct lmdb_env *e, bool create)
         mdb_txn_abort(txn);
         return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc;
     }
-    return mdb_txn_commit(txn);
+    return commit_txn(e->env, txn);
 }
 
 int lmdb_env_open(struct lmdb_env **out, const char *path, uint64_t map_bytes, bool create)
@@ -369,7 +388,7 @@ int lmdb_write_commit(struct lmdb_env *e)
     ASSERT(txn != NULL);
     side_close_cursors(&e->writer);
     e->writer.txn = NULL;
-    return err_from_lmdb(mdb_txn_commit(txn));
+    return err_from_lmdb(commit_txn(e->env, txn));
 }
 
 void lmdb_write_abort(struct lmdb_env *e)
