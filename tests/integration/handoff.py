@@ -99,4 +99,52 @@ def hints_for_a_node_that_crashes_in_the_middle_of_delivery_arrive_later():
     equal(lost[:5], [], f"{len(lost)} missing, first reply {replies[lost[0]] if lost else ''}:")
 
 
+def small(*options):
+    """A cluster with a dead node 2 and 2000 keys that it misses."""
+    c = Cluster(nodes=3, workers=2, options=options)
+    c.run("kill", 2)
+    with c.redis(1) as r:
+        replies = r.pipeline([("SET", f"key:{i}", "x" * 100) for i in range(2000)])
+        equal(replies.count("OK"), 2000, str([x for x in replies if x != "OK"][:3]))
+    return c
+
+
+def total(c, name):
+    found = 0
+    for k in (1, 3):
+        with c.redis(k) as r:
+            text = r("INFO", "clockwise").decode()
+        found += sum(int(x.split(":")[1]) for x in text.splitlines() if x.startswith(name + ":"))
+    return found
+
+
+@case
+def hints_beyond_the_cap_of_bytes_are_counted_and_writes_go_on():
+    c = small("hint_bytes=50kb")
+    eventually("hints and overflows", lambda: total(c, "hints_pending") + total(c, "hints_overflowed") == 2000)
+    equal(total(c, "hints_overflowed") > 500, True, "overflows")
+    equal(total(c, "hints_bytes") <= 2 * 50 * 1024, True, "bytes")
+    c.run("start", 2)
+    eventually("no hints", lambda: total(c, "hints_pending") == 0)
+    c.destroy()
+
+
+@case
+def hints_that_are_too_old_are_dropped_and_counted():
+    c = small("hint_age=1s")
+    eventually("all expired", lambda: total(c, "hints_expired") == 2000 and total(c, "hints_pending") == 0)
+    equal(total(c, "hints_delivered"), 0)
+    c.destroy()
+
+
+@case
+def hints_are_delivered_no_faster_than_the_configured_rate():
+    c = small("hint_rate=1000")
+    began = time.monotonic()
+    c.run("start", 2)
+    eventually("no hints", lambda: total(c, "hints_pending") == 0)
+    print(f"# 2000 hints at most 1000 a second to a node: {time.monotonic() - began:.2f} s with the start")
+    c.destroy()
+
+
 finish()
