@@ -429,6 +429,7 @@ void coord_receive(struct coord *c, uint16_t member, uint16_t worker, const stru
     struct asker asker = {.member = member, .worker = worker, .remote = true};
 
     enter(c, now_us, wall_ms);
+    ASSERT(member < LIMIT_MEMBERS && worker < LIMIT_WORKERS);
     c->suspicions[member].workers &= ~(1ull << worker);
     switch (m->kind) {
     case MSG_PUT:

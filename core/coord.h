@@ -10,7 +10,10 @@
  *     is reachable, this node coordinates as a fallback, with its own vnode of that partition.
  *   A request that came by a forward is never forwarded again: whoever gets it coordinates.
  *   A forwarded write whose answer is lost ends as -ERR_UNKNOWN and is never sent elsewhere; a
- *   forwarded read is retried at another replica.
+ *   forwarded read is retried at another replica. A write that this worker cannot store (its disk is
+ *   full or damaged) has not happened, and is forwarded too.
+ *
+ * A worker that was silent once is not waited for again until something is heard of it.
  *
  * A write: put.h. A read: get.h. Both are state machines step(state, event, now) -> actions; coord.c
  * routes events to them and their actions to the host. */
@@ -63,7 +66,8 @@ struct coord_host {
     int (*send)(void *arg, uint16_t member, uint16_t worker, const struct msg *m);
     /* Is a member worth sending to? false: skip it at once (local failure detection). */
     bool (*reachable)(void *arg, uint16_t member, uint16_t worker);
-    /* As in store.h; slices from load stay valid until the next load or store. */
+    /* As in store.h; slices from load stay valid until the next load, store or hint_add. -ERR_BUSY
+     * from next_dot: there will be dots in a moment. */
     int (*load)(void *arg, uint32_t partition, const struct position *pos, struct slice key,
                 struct slice *object);
     int (*store)(void *arg, uint32_t partition, const struct position *pos, struct slice object,
@@ -103,14 +107,15 @@ void coord_set_conf(struct coord *c, const struct coord_conf *conf);
 void coord_set_view(struct coord *c, const struct ring_view *view, const struct ring_index *index);
 
 /* A client's request, as a PUT or GET message (request and epoch are ignored). `token` comes back in
- * reply. Returns 0, or -ERR_BUSY when the table is full (no reply will come; the host slows its
- * clients down). now_us: monotonic; wall_ms: wall clock. */
+ * reply. Returns 0, or -ERR_BUSY when tables are full or there are no dots just now (no reply will
+ * come; the host slows its clients down). now_us: monotonic; wall_ms: wall clock. */
 int coord_put(struct coord *c, uint64_t token, const struct msg_PUT *put, uint64_t now_us,
               uint64_t wall_ms);
 int coord_get(struct coord *c, uint64_t token, const struct msg_GET *get, uint64_t now_us,
               uint64_t wall_ms);
 
-/* A message from a worker of a member. Unknown or late answers are ignored. */
+/* A message from a worker of a member, whose link the host has checked: member and worker are what
+ * they claim to be. Unknown or late answers are ignored. */
 void coord_receive(struct coord *c, uint16_t member, uint16_t worker, const struct msg *m,
                    uint64_t now_us, uint64_t wall_ms);
 
