@@ -372,6 +372,24 @@ static int flush_hints(struct flush *f)
     return commit(f);
 }
 
+static int wipe(struct flush *f)
+{
+    static const enum lmdb_db wiped[] = {LMDB_DATA, LMDB_EXPIRY, LMDB_LEAVES, LMDB_HINTS};
+    int err = lmdb_write_begin(f->v->env);
+
+    if (err != 0)
+        return err;
+    for (size_t i = 0; err == 0 && i < sizeof wiped / sizeof wiped[0]; i++)
+        err = lmdb_write_clear(f->v->env, wiped[i]);
+    if (err != 0) {
+        lmdb_write_abort(f->v->env);
+        return err;
+    }
+    f->change_count = 0;
+    f->rebuild = true;
+    return commit(f);
+}
+
 /* Reserve numbers, or take a new id and remove the rows that were found damaged. */
 static int change_meta(struct flush *f)
 {
@@ -513,7 +531,9 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
     f.conf = conf;
     lmdb_env_check_readers(
         v->env); /* one forgotten snapshot would make the file grow without end */
-    if (v->work.todo & (VNODE_RENEW | VNODE_RESERVE))
+    if (v->work.todo & VNODE_WIPE)
+        err = wipe(&f);
+    if (err == 0 && v->work.todo & (VNODE_RENEW | VNODE_RESERVE))
         err = change_meta(&f);
     if (err == 0 && v->work.todo & VNODE_FLUSH) {
         err = flush_objects(&f);

@@ -37,6 +37,7 @@ static int flush_oldest(struct store *s)
     struct vnode *v = s->oldest;
 
     engine_freeze(s, v);
+    v->recovered = true;
     return work_now(s, v, VNODE_FLUSH);
 }
 
@@ -65,9 +66,9 @@ static int apply_to_vnode(struct store *s, struct vnode *v, const struct journal
         err =
             engine_buffer_hint(s, v, payload.data, &pos, time_ms, record->type == JOURNAL_HINT_ADD);
         break;
-    default:
+    default: /* DROP. All that was written since is in the journal, too, and comes again. */
         engine_drop_live(s, v);
-        return 0;
+        return v->recovered ? work_now(s, v, VNODE_WIPE) : 0;
     }
     if (err == 0)
         engine_note_write(s, v, record->lsn);

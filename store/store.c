@@ -598,7 +598,7 @@ void engine_collect(struct store *s, struct vnode *v)
     v->keys = w->keys;
     v->file_bytes = w->file_bytes;
     v->next_expiry = w->next_expiry;
-    if (w->todo & (VNODE_FLUSH | VNODE_RENEW | VNODE_EXPIRE))
+    if (w->todo & (VNODE_FLUSH | VNODE_RENEW | VNODE_EXPIRE | VNODE_WIPE))
         publish_leaves(v);
 }
 

@@ -48,6 +48,7 @@ enum {
     VNODE_RENEW = 4,   /* something was forgotten: take a new id */
     VNODE_EXPIRE = 8,  /* drop values that have expired */
     VNODE_DROP = 16,   /* close and remove */
+    VNODE_WIPE = 32,   /* remove all rows: what recovery flushed was dropped later */
 };
 
 #define VNODE_BAD 8 /* damaged positions noted at a time */
@@ -84,6 +85,7 @@ struct vnode {
 
     unsigned want; /* asked for while busy */
     bool busy;
+    bool recovered;    /* recovery has flushed something into it */
     bool renewing;     /* asked for a new id that is not there yet */
     uint64_t retry_us; /* after a full disk: not before this */
     struct vnode_work work;

@@ -394,6 +394,33 @@ static void a_dropped_vnode_is_gone_and_can_be_made_anew(void **state)
     store_close(s);
 }
 
+static void what_was_dropped_does_not_come_back_with_a_recovery_that_flushes(void **state)
+{
+    struct store_conf conf = kit_conf(dir);
+    struct store *s = kit_open(dir);
+    char text[KIT_KEY];
+    uint64_t id;
+
+    (void)state;
+    for (unsigned n = 0; n < 4000; n++)
+        kit_put(s, n, 5);
+    assert_int_equal(store_vnode_drop(s, 1), 0);
+    assert_int_equal(store_vnode_open(s, 1, true, &id), 0);
+    for (unsigned n = 0; n < 4000; n += 10)
+        kit_wait(s, kit_put(s, n, 6));
+    store_close(s);
+    conf.write_buffer_bytes = 128 << 10; /* the replay must flush on its way */
+    s = kit_open_conf(&conf);
+    for (unsigned n = 0; n < 4000; n++) {
+        bool dropped = kit_partition(kit_key(n, text)) == 1;
+
+        assert_int_equal(kit_get(s, n), n % 10 == 0 ? 6 : dropped ? -ERR_NOTFOUND : 5);
+    }
+    kit_flush(s);
+    check_leaves(s);
+    store_close(s);
+}
+
 static void journals_of_all_workers_are_recovered_for_another_number_of_workers(void **state)
 {
     struct store_conf conf = kit_conf(dir);
@@ -443,6 +470,7 @@ int main(void)
         TEST(expired_values_are_dropped_without_changing_leaves),
         TEST(two_keys_of_one_position_live_side_by_side),
         TEST(a_dropped_vnode_is_gone_and_can_be_made_anew),
+        TEST(what_was_dropped_does_not_come_back_with_a_recovery_that_flushes),
         TEST(journals_of_all_workers_are_recovered_for_another_number_of_workers),
     };
 
