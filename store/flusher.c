@@ -8,6 +8,7 @@
 #include "store/vnode.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -86,6 +87,7 @@ static void *flusher_main(void *arg)
     struct flusher *f = arg;
 
     pthread_setname_np(pthread_self(), "flush");
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}); /* waking, it preempts nobody */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
     pthread_mutex_lock(&f->lock);
     while (wait_for_work(f), !f->stopping) {
