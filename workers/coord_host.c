@@ -101,6 +101,13 @@ static void host_count(void *arg, int event, uint64_t n)
     worker_seg_count(&w->seg, event_counter[event], n);
 }
 
+static void host_silent(void *arg, uint16_t member, uint16_t worker)
+{
+    struct worker *w = arg;
+
+    link_set_doubt(w->links, member, worker);
+}
+
 void coord_host_fill(struct worker *w, struct coord_host *out)
 {
     *out = (struct coord_host){
@@ -114,6 +121,7 @@ void coord_host_fill(struct worker *w, struct coord_host *out)
         .hint_add = host_hint_add,
         .reply = host_reply,
         .count = host_count,
+        .silent = host_silent,
     };
 }
 

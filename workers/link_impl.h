@@ -14,6 +14,7 @@
 #define LINK_RETRY_MAX  1000000u
 #define LINK_GRACE      2000000u /* a new link may be turned away for so long */
 #define LINK_HELLO_TIME 2000000u /* a handshake that takes longer is given up */
+#define LINK_DOUBT      50000u   /* a doubted worker that is silent for longer is left out */
 #define LINK_STRANGERS  128      /* accepted connections that have not proved anything yet */
 #define LINK_READ_BYTES (256u << 10)
 
@@ -48,6 +49,7 @@ struct link {
     uint64_t heard_us;   /* anything from that worker, on any connection */
     uint64_t waiting_us; /* first thing sent since then; 0: nothing */
     uint64_t pinged_us;  /* last PING */
+    uint64_t doubted_us; /* since when it is doubted, 0: it is not */
     struct link *next_dirty;
 };
 
@@ -115,6 +117,7 @@ int link_out_send(struct link *l, const struct msg *m);
 void link_out_flush(struct link *l);
 void link_out_fail(struct link *l); /* close, tell of it, try again later */
 void link_out_heard(struct link *l);
+void link_out_doubt(struct link *l);
 void link_out_tick(struct link *l, uint64_t now_us);
 
 /* link_in.c */

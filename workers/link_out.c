@@ -56,7 +56,7 @@ static void hang_up(struct link *l)
 static void disconnect(struct link *l)
 {
     hang_up(l);
-    l->waiting_us = 0;
+    l->waiting_us = l->doubted_us = 0;
     buf_clear(&l->out);
     buf_shrink(&l->out, 0);
 }
@@ -323,7 +323,7 @@ static void on_ready(void *arg, uint32_t events)
 void link_out_heard(struct link *l)
 {
     l->heard_us = loop_now_us(l->set->loop);
-    l->waiting_us = 0;
+    l->waiting_us = l->doubted_us = 0;
 }
 
 static void ping(struct link *l, uint64_t now_us)
@@ -334,6 +334,17 @@ static void ping(struct link *l, uint64_t now_us)
         return; /* one every quarter of the timeout is enough */
     l->pinged_us = now_us;
     link_out_send(l, &m);
+}
+
+void link_out_doubt(struct link *l)
+{
+    uint64_t now_us = loop_now_us(l->set->loop);
+
+    if (l->state != LINK_UP || l->waiting_us == 0 || l->doubted_us != 0)
+        return;
+    l->doubted_us = now_us;
+    l->pinged_us = 0; /* the answer to an earlier PING may have come already */
+    ping(l, now_us);
 }
 
 void link_out_tick(struct link *l, uint64_t now_us)

@@ -55,7 +55,18 @@ bool link_set_reachable(const struct link_set *s, uint16_t member, uint16_t work
         return worker < s->conf.workers;
     const struct link *l = link_set_find(s, member, worker);
 
-    return l != NULL && !l->failed;
+    if (l == NULL || l->failed)
+        return false;
+    /* In doubt nothing new goes there; what is under way may still be answered. */
+    return l->doubted_us == 0 || loop_now_us(s->loop) < l->doubted_us + LINK_DOUBT;
+}
+
+void link_set_doubt(struct link_set *s, uint16_t member, uint16_t worker)
+{
+    struct link *l = member == s->self ? NULL : link_set_find(s, member, worker);
+
+    if (l != NULL)
+        link_out_doubt(l);
 }
 
 void link_set_sibling_up(struct link_set *s, uint16_t worker, uint64_t incarnation)
@@ -210,8 +221,10 @@ static void forgive(struct link_set *s, uint64_t now_us)
 {
     for (uint16_t i = 0; i < s->members; i++)
         for (uint16_t w = 0; w < s->link_count[i]; w++)
-            if (s->links[i][w].waiting_us != 0)
+            if (s->links[i][w].waiting_us != 0) {
                 s->links[i][w].waiting_us = now_us;
+                s->links[i][w].doubted_us = 0;
+            }
 }
 
 static void on_tick(void *arg)

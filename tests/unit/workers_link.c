@@ -351,6 +351,30 @@ static void test_frozen(void **state)
     free_world(w);
 }
 
+static void test_doubted(void **state)
+{
+    struct world *w = make_world(3, "secret");
+    struct node *a = &w->node[0], *b = &w->node[1];
+
+    (void)state;
+    connect_all(w);
+    /* Nothing is asked of it: nothing to doubt. One that runs says so in time. */
+    run_for(w, 50000);
+    link_set_doubt(a->set, 1, 0);
+    assert_int_equal(say(a, 1, b->next_token), 0);
+    link_set_doubt(a->set, 1, 0);
+    run_for(w, 200000);
+    UNTIL(w, link_set_reachable(a->set, 1, 0));
+    b->frozen = true;
+    assert_int_equal(say(a, 1, b->next_token), 0);
+    link_set_doubt(a->set, 1, 0);
+    UNTIL(w, !link_set_reachable(a->set, 1, 0));
+    assert_true(link_set_reachable(a->set, 2, 0));
+    b->frozen = false;
+    UNTIL(w, link_set_reachable(a->set, 1, 0));
+    free_world(w);
+}
+
 static void test_idle(void **state)
 {
     struct world *w = make_world(2, "");
@@ -619,6 +643,7 @@ int main(void)
         TEST("a dead worker is told of, skipped, and found again", test_death),
         TEST("a refused connection is tried again", test_refused),
         TEST("a frozen worker is skipped and comes back", test_frozen),
+        TEST("a doubted worker that is silent is left out until it is heard", test_doubted),
         TEST("idle links stay", test_idle),
         TEST("links follow the view", test_view_changes),
         TEST("garbage from strangers is dropped and counted, nothing else is harmed", test_garbage),
