@@ -450,21 +450,29 @@ void engine_drop_live(struct store *s, struct vnode *v)
     wbuf_clear(&v->hints_live);
 }
 
-/* May a write of so many bytes be taken? */
+/* Are there buffers that cannot be flushed because the disk is full? */
+static bool flush_is_stuck(const struct store *s)
+{
+    for (uint32_t i = 0; i < s->flushing_count; i++)
+        if (s->flushing[i]->retry_us != 0)
+            return true;
+    return false;
+}
+
+/* May a write of so many bytes be taken? On a full disk, the last of the room is for deletes. */
 static int admit(struct store *s, size_t bytes, bool shrinks)
 {
-    uint64_t bound = s->conf.write_buffer_bytes / 100 * OVERDRAFT;
-    int err;
+    uint64_t percent = s->conf.write_buffer_bytes / 100;
+    int err = 0;
 
-    if (s->pool.used + bytes > bound && s->pool.used > 0) {
-        for (uint32_t i = 0; i < s->flushing_count; i++)
-            if (s->flushing[i]->retry_us != 0) {
-                s->stats.disk_full++;
-                return -ERR_DISKFULL;
-            }
-        return -ERR_BUSY;
+    if (s->pool.used + bytes > percent * PRESSURE_AT && s->pool.used > 0) {
+        bool stuck = flush_is_stuck(s);
+
+        if ((stuck && !shrinks) || s->pool.used + bytes > percent * OVERDRAFT)
+            err = stuck ? -ERR_DISKFULL : -ERR_BUSY;
     }
-    err = journal_check(s->journal, bytes, shrinks);
+    if (err == 0)
+        err = journal_check(s->journal, bytes, shrinks);
     if (err == -ERR_DISKFULL)
         s->stats.disk_full++;
     return err;
@@ -704,7 +712,7 @@ void store_kick(struct store *s)
 
 bool store_pressure(const struct store *s)
 {
-    return s->pool.used > s->conf.write_buffer_bytes / 100 * PRESSURE_AT;
+    return s->pool.used > s->conf.write_buffer_bytes / 100 * PRESSURE_AT && !flush_is_stuck(s);
 }
 
 /* --- numbers --- */

@@ -126,7 +126,8 @@ void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms);
 /* Hand everything appended in this turn of the loop to the journal thread. Call once per turn. */
 void store_kick(struct store *s);
 
-/* True while buffers are so full that clients must be slowed down. */
+/* True while buffers are so full that clients must be slowed down. Not while they cannot be flushed to
+ * a full disk: then reads and deletes go on, and writes are refused. */
 bool store_pressure(const struct store *s);
 
 void store_stats(const struct store *s, struct store_stats *out);

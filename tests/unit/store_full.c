@@ -190,11 +190,51 @@ static void flushes_that_find_no_room_are_tried_again(void **state)
     kit_remove(dir);
 }
 
+static void buffers_that_cannot_be_flushed_hold_up_no_client(void **state)
+{
+    struct store_conf conf;
+    uint64_t lsn;
+    unsigned last;
+    char dir[256];
+    int err = 0;
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    conf = kit_conf(dir);
+    conf.write_buffer_bytes = 1 << 20;
+    conf.segment_bytes = 8 << 20; /* the journal has room for longer than the buffers */
+    struct store *s = kit_open_conf(&conf);
+    assert_int_equal(put(s, 0, 1000, &lsn), 0);
+    full = true;
+    for (last = 1; last < 20000 && err != -ERR_DISKFULL; last += err == 0) {
+        err = put(s, last, 1000 + last, &lsn);
+        if (err == -ERR_BUSY)
+            usleep(1000);
+    }
+    assert_int_equal(err, -ERR_DISKFULL);
+    assert_false(store_pressure(s));
+    for (unsigned n = 0; n < 20; n++)
+        assert_int_equal(delete (s, n), 0);
+    for (unsigned n = 20; n < last; n++)
+        assert_int_equal(kit_get(s, n), 1000 + n);
+
+    full = false;
+    for (int i = 0; i < 400 && (err = put(s, last, 7, &lsn)) != 0; i++)
+        usleep(10000);
+    assert_int_equal(err, 0);
+    kit_flush(s);
+    for (unsigned n = 20; n < last; n++)
+        assert_int_equal(kit_get(s, n), 1000 + n);
+    store_close(s);
+    kit_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(service_goes_on_without_writes_and_resumes_by_itself),
         cmocka_unit_test(flushes_that_find_no_room_are_tried_again),
+        cmocka_unit_test(buffers_that_cannot_be_flushed_hold_up_no_client),
     };
 
     return cmocka_run_group_tests_name("a full disk refuses writes and loses nothing", tests, NULL,
