@@ -31,6 +31,7 @@ class Load:
         self.acked = []     # numbers of writes
         self.samples = []   # (time of reply, latency)
         self.errors = []
+        self.paused = (0, 0) # longest time for which this process did not get to run, and when
 
     def run(self, seconds, events=()):
         """events: (second, function) to call meanwhile."""
@@ -61,7 +62,10 @@ class Load:
                 s.sendall(Redis.encode(("SET", f"{self.prefix}{n}", n)))
                 waiting[s.fileno()] = (n, due)
                 due += 1 / RATE
-            for fd, _ in poll.poll(1):
+            asleep = time.monotonic()
+            ready = poll.poll(1)
+            self.paused = max(self.paused, (asleep - now, asleep), (time.monotonic() - asleep - 0.001, asleep))
+            for fd, _ in ready:
                 reply = by_fd[fd].recv(4096)
                 n, since = waiting.pop(fd)
                 now = time.monotonic()
@@ -75,14 +79,16 @@ class Load:
                 else:
                     idle.append(by_fd[fd])
 
-    def show(self, name, first=0, last=None):
-        part = [s for s in self.samples if s[0] >= first and (last is None or s[0] < last)]
+    def show(self, name, first=0):
+        part = [s for s in self.samples if s[0] >= first]
         times = [t for t, _ in part]
         gap, at = max((b - a, a) for a, b in zip(times, times[1:]))
-        slow = sorted(x for _, x in part)
-        print("# %s: %d writes, %d errors, longest gap %.1f ms (at %.2f s), p50 %.1f p99 %.1f p99.9 %.1f max %.1f ms" % (
-            name, len(part), len(self.errors), gap * 1e3, at - first, slow[len(slow) // 2] * 1e3,
-            slow[len(slow) * 99 // 100] * 1e3, slow[len(slow) * 999 // 1000] * 1e3, slow[-1] * 1e3), flush=True)
+        slow = sorted(x * 1e3 for _, x in part)
+        p50, p99, p999 = (slow[int(len(slow) * q)] for q in (0.5, 0.99, 0.999))
+        print(f"# {name}: {len(part)} writes, {len(self.errors)} errors, longest gap {gap * 1e3:.1f} ms at "
+              f"{at - first:.2f} s (pause of this client {self.paused[0] * 1e3:.1f} ms at {self.paused[1] - first:.2f} s), "
+              f"p50 {p50:.1f} p99 {p99:.1f} p99.9 {p999:.1f} max {slow[-1]:.1f} ms", flush=True)
+        self.paused = (0, 0)
 
 
 def outage(name, strike, heal):
