@@ -493,6 +493,34 @@ static double bytes_written(void)
     return at == NULL ? 0 : strtod(at + 7, NULL);
 }
 
+/* Seconds of CPU that the thread of this name has used. */
+static double thread_cpu_s(const char *name)
+{
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+    double seconds = 0;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        char path[FILE_PATH], text[1024], *at;
+        unsigned long user, system;
+        size_t got = 0;
+
+        file_path(path, "/proc/self/task/%s/stat", entry->d_name);
+        if (entry->d_name[0] == '.' || file_load(path, text, sizeof text - 1, &got) != 0)
+            continue;
+        text[got] = 0;
+        at = strchr(text, '(');
+        if (at == NULL || strncmp(at + 1, name, strlen(name)) != 0 || at[1 + strlen(name)] != ')')
+            continue;
+        at += strlen(name) + 2;
+        if (sscanf(at, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2)
+            seconds += (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return seconds;
+}
+
 /* Bytes that the files of a folder and its folders occupy. */
 static double disk_bytes(const char *path)
 {
@@ -563,6 +591,10 @@ static void report(struct load *l, double rate, double written)
     fact("time under pressure", (double)stats.pressure_us / 1e6, "s");
     fact("records flushed", (double)stats.flushed_records, "");
     fact("flushes", (double)stats.flushes, "");
+    fact("CPU of the flush thread per record",
+         thread_cpu_s("flush") * 1e6 / (double)(stats.flushed_records + 1), "us");
+    fact("CPU of the journal thread per record",
+         thread_cpu_s("journal") * 1e6 / (double)(stats.journal_records + 1), "us");
     fact("longest journal sync", stats.max_sync_us, "us");
 }
 
