@@ -1,6 +1,6 @@
 /* The store of the simulator: keeps the promises of store/store.h, and no more than those. What is
- * written is visible at once and durable after a group commit; a crash keeps a random prefix of what
- * was not durable. Dots are reserved durably in blocks. A vnode that has forgotten something takes
+ * written is visible at once, survives the process from then on and a power cut after a group commit; a
+ * power cut keeps a random prefix of what was not durable. Dots are reserved durably in blocks. A vnode that has forgotten something takes
  * a new id. */
 #include "tests/sim/sim.h"
 
@@ -179,7 +179,7 @@ int disk_witness(struct worker *w, unsigned partition, struct dot seen)
 {
     struct vnode *v = &disk_of(w)->vnode[partition];
 
-    if (v->id == 0 || seen.vnode != v->id || seen.n < v->next)
+    if (v->id == 0 || seen.vnode != v->id || seen.n < v->next || COORD_BUG(BACKUP_KEEPS_ID))
         return 0;
     new_identity(w->sim, v);
     sim_trace(w->sim, "new vnode id", w->node, partition, v->id);
@@ -244,12 +244,13 @@ void disk_kick(struct worker *w)
               0, w->incarnation);
 }
 
-void disk_crashed(struct worker *w)
+void disk_crashed(struct worker *w, bool power)
 {
     struct disk *d = disk_of(w);
     struct journal *j = &w->journal;
 
-    make_durable(w, (uint32_t)sim_range(w->sim, 0, j->count));
+    w->tail_lost = power;
+    make_durable(w, power ? (uint32_t)sim_range(w->sim, 0, j->count) : j->count);
     for (uint32_t i = 0; i < j->count; i++)
         blob_drop(j->ops[i].object);
     j->first_lsn += j->count;
@@ -275,15 +276,17 @@ void disk_started(struct worker *w)
 
         if (v->id == 0 || ring_worker_of(p, (uint16_t)s->workers) != w->index)
             continue;
-        if (COORD_BUG(DOT_REUSED)) {
-            v->next = v->reserved - s->block + 1;
-            v->reserving = false;
-        } else {
-            /* Writes that the crash took from here may have reached others. Who goes on with the same
-             * id would claim to have seen them. */
+        if (COORD_BUG(DOT_REUSED))
+            v->reserved -= s->block;
+        v->next = v->reserved + 1;
+        v->reserved += s->block;
+        v->reserving = false;
+        /* What the power cut took from here may have reached others. Who goes on with the same id would
+         * claim to have seen it, and would make them drop it. */
+        if (w->tail_lost && !COORD_BUG(POWER_CUT_KEEPS_ID))
             new_identity(s, v);
-        }
     }
+    w->tail_lost = false;
 }
 
 static void image_copy(struct image *to, const struct image *from)

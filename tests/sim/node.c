@@ -400,7 +400,7 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
     worker_turn(w);
 }
 
-static void stop(struct sim *s, unsigned node, unsigned worker, bool silent)
+static void stop(struct sim *s, unsigned node, unsigned worker, bool silent, bool power)
 {
     struct worker *w = &s->node[node].worker[worker];
 
@@ -410,7 +410,7 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent)
     w->up = false;
     s->node[node].trouble_at = s->now;
     oracle_worker_gone(s, w);
-    disk_crashed(w);
+    disk_crashed(w, power);
     net_worker_gone(s, node, worker, silent);
     buf_free(&w->scratch_a);
     buf_free(&w->scratch_b);
@@ -421,15 +421,15 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent)
 
 void worker_crash(struct sim *s, unsigned node, unsigned worker)
 {
-    stop(s, node, worker, false);
+    stop(s, node, worker, false, false);
 }
 
 void node_crash(struct sim *s, unsigned node)
 {
-    bool silent = sim_percent(s, 50);
+    bool power = sim_percent(s, 70), silent = power && sim_percent(s, 70);
 
     for (unsigned w = 0; w < s->workers; w++)
-        stop(s, node, w, silent);
+        stop(s, node, w, silent, power);
     s->node[node].up = false;
 }
 

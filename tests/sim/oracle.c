@@ -87,8 +87,13 @@ static uint32_t write_of_sibling(struct sim *s, unsigned key, const struct objec
         for (uint32_t i = 0; i < o->id_count; i++)
             if (dot_equal(o->ids[i].dot, x->dot))
                 write = o->ids[i].id - 1;
-        if (write == UINT64_MAX) /* an id older than those remembered is forgotten at once */
+        /* An id older than those remembered is forgotten at once (clocks are skewed); the write may have
+         * been parked by its coordinator for a while. */
+        if (write == UINT64_MAX)
             write = s->current_write;
+        for (uint32_t i = s->write_count; write == UINT64_MAX && i-- > 0;)
+            if (s->write[i].key == key && s->write[i].kind == WRITE_DELETE && !s->write[i].acked)
+                write = i;
     } else if (x->value.len >= 16 && x->value.data[0] == 'w') {
         write = strtoull((const char *)x->value.data + 1, NULL, 10);
     }

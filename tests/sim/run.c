@@ -103,10 +103,11 @@ static void set_up(struct sim *s)
     s->net.latency_us = sim_range(s, 30, 2000);
     s->net.jitter_us = sim_range(s, 10, 2000);
     s->sync_us = sim_range(s, 200, 20000);
-    s->block = (unsigned)sim_range(s, 4, 32);
     s->think_us = sim_range(s, MS(2), MS(60));
     s->calm = sim_percent(s, 8);
-    s->amnesia = sim_percent(s, 40);
+    s->amnesia = !s->calm && sim_percent(s, 40);
+    /* Few: so that a vnode restored from a backup soon has dots to issue twice. */
+    s->block = (unsigned)(s->amnesia ? sim_range(s, 2, 4) : sim_range(s, 4, 32));
     s->handoff_always = sim_percent(s, 70);
     make_quorums(s, n);
     make_ring(s, n);
@@ -216,6 +217,9 @@ static void check_fallbacks(struct sim *s)
 
     if (s->key[k].n < 2 || walk->count <= s->key[k].n)
         return;
+    for (unsigned i = 0; i < walk->count; i++)
+        if (s->node[walk->member[i]].disk.live.damaged[k] != SOUND)
+            return; /* which is no answer, and need not be mended at a fallback */
     s->calm = false;
     for (unsigned i = 1; i < s->key[k].n; i++)
         node_crash(s, walk->member[i]);

@@ -140,8 +140,9 @@ int disk_next_dot(struct worker *w, unsigned partition, struct dot *out);
 int disk_witness(struct worker *w, unsigned partition, struct dot seen);
 /* Begin a sync if there is something to sync and none runs. */
 void disk_kick(struct worker *w);
-/* The worker died: of what was not durable, a random prefix is. */
-void disk_crashed(struct worker *w);
+/* The worker died. What it had written survives, unless the power was cut: then, of what was not
+ * durable, a random prefix does. */
+void disk_crashed(struct worker *w, bool power);
 /* The worker starts: its vnodes resume above what they have reserved. */
 void disk_started(struct worker *w);
 /* The disk of a node that is down is lost, copied aside, replaced by the copy. */
@@ -169,6 +170,7 @@ struct worker {
     struct handoff *handoff;
     void *handoff_memory;
     struct journal journal;
+    bool tail_lost;    /* by a power cut; its vnodes need new ids */
     struct blob *lent; /* what the last load lent out */
     uint64_t durable;  /* LSN */
     uint64_t tick_at;  /* a tick is queued for then; UINT64_MAX: none */
