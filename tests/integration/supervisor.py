@@ -157,7 +157,7 @@ def a_panic_text_is_in_the_obituary():
 
 @case
 def a_child_that_dies_too_often_is_given_up_and_the_rest_serves_on():
-    with Node("ready_timeout = 1s") as node:
+    with Node("ready_timeout = 20s") as node:
         node.misbehave("worker-1", "exit 3")
         node.start()
         assert node.said(r"degraded, 3 of 4 processes ready")
@@ -179,7 +179,7 @@ def a_program_that_cannot_be_executed_is_named():
 
 @case
 def a_silent_child_is_killed_and_replaced():
-    with Node("watchdog_timeout = 1s\nready_timeout = 1s") as node:
+    with Node("watchdog_timeout = 3s\nready_timeout = 8s") as node:
         node.misbehave("antientropyd", "hang")
         node.misbehave("worker-1", "mute")
         node.start()
