@@ -282,7 +282,10 @@ static int commit(struct flush *f)
     if (renew) {
         log_error("vnode %" PRIu32 " met damaged records: it takes a new id", v->partition);
         v->work.renewed = true;
-        err = vnode_write_id(f->conf->data_dir, &v->work.meta, f->conf->worker);
+        if (!atomic_load(&v->unlinked))
+            err = vnode_write_id(f->conf->data_dir, &v->work.meta, f->conf->worker);
+        if (err == -ERR_DISKFULL)
+            err = 0; /* the next start finds another id expected and takes a new one again */
         if (err != 0)
             check_panic("cannot write the id of vnode %" PRIu32 ": %s", v->partition,
                         err_text(err));

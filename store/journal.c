@@ -49,6 +49,7 @@ struct journal {
     uint64_t reserve_bytes;
     pthread_t thread;
     _Atomic uint64_t durable;
+    _Atomic uint64_t backlog;        /* bytes appended and not yet taken by the journal thread */
     _Atomic uint64_t retained_bytes; /* of the segments in `retained` */
 
     /* The journal thread alone. */
@@ -175,6 +176,7 @@ static uint64_t append_locked(struct journal *j, enum journal_type type, uint32_
     memset(at + len, 0, padded - len);
     j->active.len += padded;
     j->active.last_lsn = j->next_lsn;
+    atomic_store_explicit(&j->backlog, j->active.len, memory_order_relaxed);
     j->marked = type == JOURNAL_MARK;
     return j->next_lsn++;
 }
@@ -191,6 +193,11 @@ uint64_t journal_append(struct journal *j, enum journal_type type, uint32_t part
     j->promised = 0;
     pthread_mutex_unlock(&j->lock);
     return lsn;
+}
+
+uint64_t journal_backlog(const struct journal *j)
+{
+    return atomic_load_explicit(&j->backlog, memory_order_relaxed);
 }
 
 void journal_kick(struct journal *j)
@@ -436,6 +443,7 @@ static void take_batch(struct journal *j)
     j->active = j->writing;
     j->writing = swap;
     j->kicked = false;
+    atomic_store_explicit(&j->backlog, 0, memory_order_relaxed);
 }
 
 static void *journal_main(void *arg)

@@ -48,6 +48,9 @@ int journal_check(struct journal *j, size_t payload, bool shrinks);
 uint64_t journal_append(struct journal *j, enum journal_type type, uint32_t partition,
                         struct slice a, struct slice b, struct slice c);
 
+/* Bytes that wait for the write in progress to end. journal_check() refuses from 32 MiB on. */
+uint64_t journal_backlog(const struct journal *j);
+
 /* Wake the journal thread if anything has been appended. */
 void journal_kick(struct journal *j);
 

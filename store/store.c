@@ -21,6 +21,7 @@
 enum {
     FLUSH_AT = 60,      /* percent of the bound at which buffers are flushed */
     PRESSURE_AT = 90,   /* percent at which clients are slowed down */
+    BACKLOG = 8 << 20,  /* bytes waiting for the journal at which clients are slowed down */
     OVERDRAFT = 110,    /* percent beyond which writes are refused */
     JOURNAL_SHARE = 4,  /* times the bound of the buffers: flush rather than let it grow */
     RETRY_US = 1000000, /* between tries to flush to a full disk */

@@ -395,6 +395,7 @@ int vnode_unlink(struct vnode *v, const char *data_dir)
 {
     char path[FILE_PATH], trash[FILE_PATH];
 
+    atomic_store(&v->unlinked, true);
     id_path(path, data_dir, v->partition);
     if (unlink(path) != 0 && errno != ENOENT)
         return err_from_errno(errno);

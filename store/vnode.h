@@ -85,9 +85,10 @@ struct vnode {
 
     unsigned want; /* asked for while busy */
     bool busy;
-    bool recovered;    /* recovery has flushed something into it */
-    bool renewing;     /* asked for a new id that is not there yet */
-    uint64_t retry_us; /* after a full disk: not before this */
+    _Atomic bool unlinked; /* dropped: its names belong to another vnode now */
+    bool recovered;        /* recovery has flushed something into it */
+    bool renewing;         /* asked for a new id that is not there yet */
+    uint64_t retry_us;     /* after a full disk: not before this */
     struct vnode_work work;
     struct vnode *queue_next;
 
