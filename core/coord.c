@@ -399,7 +399,7 @@ static void take_read(struct coord *c, uint16_t member, const struct msg_READ_DO
     struct get_event event = {.kind = GET_ON_DIGEST, .target = target, .digest = m->digest};
 
     if (m->status != 0) {
-        event.kind = GET_ON_FAIL;
+        event.kind = m->status == ERR_CORRUPT ? GET_ON_DAMAGED : GET_ON_FAIL;
     } else {
         uint64_t since = c->now_us - r->start_us;
 

@@ -40,6 +40,11 @@ static bool is_late(const struct get *g, uint8_t i)
     return (g->late >> i & 1) != 0;
 }
 
+static bool has_failed(const struct get *g, uint8_t i)
+{
+    return g->state[i] == GET_TARGET_FAILED || g->state[i] == GET_TARGET_DAMAGED;
+}
+
 struct tally {
     uint8_t got, got_primaries;   /* replicas taken in (blocking: that hold the whole, durably) */
     uint8_t may, may_primaries;   /* those that could still come */
@@ -92,7 +97,7 @@ static bool is_fallback_due(const struct get *g)
     for (uint8_t i = 0; i < g->setup.count; i++) {
         bool here = i == g->setup.self, primary = i < g->setup.primaries;
         bool gone = here ? !g->local
-                         : g->state[i] == GET_TARGET_FAILED || is_late(g, i) ||
+                         : has_failed(g, i) || is_late(g, i) ||
                                (g->state[i] == GET_TARGET_IDLE && (!primary || is_suspect(g, i)));
 
         if (primary)
@@ -164,11 +169,14 @@ static void repair_stale(struct get *g, uint64_t now_us, struct get_actions *act
     if (COORD_BUG(NEVER_REPAIRED))
         return;
     for (uint8_t i = 0; i < end; i++) {
-        if (i == g->setup.self || g->state[i] != GET_TARGET_HAVE || g->digest[i] == g->whole)
+        bool have = g->state[i] == GET_TARGET_HAVE;
+
+        if (i == g->setup.self || g->digest[i] == g->whole ||
+            (!have && (g->state[i] != GET_TARGET_DAMAGED || i >= g->setup.primaries)))
             continue;
-        add(actions, GET_DO_REPAIR, i)->full = wait;
+        add(actions, GET_DO_REPAIR, i)->full = wait && have;
         g->digest[i] = g->whole;
-        if (wait) {
+        if (wait && have) {
             g->state[i] = GET_TARGET_REPAIRING;
             g->slow_us = now_us + g->setup.replica_us;
         }
@@ -303,9 +311,11 @@ void get_step(struct get *g, struct get_event event, uint64_t now_us, struct get
         g->local_durable = g->local;
         break;
     case GET_ON_FAIL:
+    case GET_ON_DAMAGED:
         if (!is_waiting(g, event.target))
             return;
-        g->state[event.target] = GET_TARGET_FAILED;
+        g->state[event.target] = event.kind == GET_ON_FAIL ? GET_TARGET_FAILED : GET_TARGET_DAMAGED;
+        g->digest[event.target] = 0;
         if (!g->answered)
             top_up(g, now_us, actions);
         break;

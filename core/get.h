@@ -27,7 +27,8 @@ enum get_target_state {
     GET_TARGET_FETCHING,  /* its digest differed; asked for the object */
     GET_TARGET_HAVE,      /* what it holds has been taken into account */
     GET_TARGET_REPAIRING, /* likewise, and its acknowledgement of a repair is waited for */
-    GET_TARGET_FAILED
+    GET_TARGET_FAILED,
+    GET_TARGET_DAMAGED /* failed, and what it held is lost: it needs the whole */
 };
 
 struct get_setup {
@@ -64,6 +65,7 @@ enum get_event_kind {
     GET_ON_REPAIRED, /* target: the repair is durable there */
     GET_ON_DURABLE,  /* what the own replica holds now is on disk */
     GET_ON_FAIL,     /* target: cannot be sent to, refused, or its link broke */
+    GET_ON_DAMAGED,  /* target: what it held is damaged; it counts as failed, and is repaired */
     GET_ON_TIME      /* now >= get_due() */
 };
 

@@ -25,6 +25,7 @@ struct world {
     uint32_t asked, full;      /* bits: a digest or an object, an object is asked for */
     uint32_t answered, failed; /* bits: no answer comes any more */
     uint32_t repairing;        /* bits: an acknowledgement is wanted */
+    uint32_t damaged;          /* bits: has said so */
     uint8_t whole, replies, asks;
     bool local, durable, ok, closed;
 };
@@ -86,7 +87,8 @@ static void check_close(const struct world *w)
 
     assert_int_equal(w->replies, 1);
     for (uint8_t i = 0; i < s->primaries; i++)
-        if (i != s->self && (w->answered >> i & 1) && (w->failed >> i & 1) == 0)
+        if (i != s->self &&
+            ((w->damaged >> i & 1) || ((w->answered >> i & 1) && (w->failed >> i & 1) == 0)))
             assert_int_equal(w->told[i], w->whole);
 }
 
@@ -109,7 +111,7 @@ static void act(struct world *w, const struct get_action *a)
         break;
     case GET_DO_REPAIR:
         assert_true(a->target != s->self && a->target < (a->full ? s->count : s->primaries));
-        assert_true((w->answered & bit) && w->told[a->target] != w->whole);
+        assert_true(((w->answered | w->damaged) & bit) && w->told[a->target] != w->whole);
         w->told[a->target] = w->whole;
         if (a->full)
             w->repairing |= bit;
@@ -144,8 +146,12 @@ static void step(struct world *w, enum get_event_kind kind, uint8_t target)
             w->told[w->get.setup.self] = w->whole;
         }
         event.whole = w->whole;
-    } else if (kind == GET_ON_FAIL) {
+    } else if (kind == GET_ON_FAIL || kind == GET_ON_DAMAGED) {
         w->failed |= 1u << target;
+        if (kind == GET_ON_DAMAGED) {
+            w->damaged |= 1u << target;
+            w->told[target] = 0;
+        }
     } else if (kind == GET_ON_REPAIRED) {
         w->repairing &= ~(1u << target);
     } else if (kind == GET_ON_DURABLE) {
@@ -179,7 +185,7 @@ static void explore(struct seen *seen, const struct world *from)
             continue;
         }
         w = *from;
-        step(&w, GET_ON_FAIL, i);
+        step(&w, waiting && from->asks % 2 ? GET_ON_DAMAGED : GET_ON_FAIL, i);
         explore(seen, &w);
     }
     if (from->local && !from->durable) {
