@@ -36,7 +36,7 @@
 #define LIMIT_INLINE        (64u << 10)                /* bytes of an inline command, as in Redis */
 #define LIMIT_ARGS          (1024u * 1024u)            /* arguments of one command, as in Redis */
 #define LIMIT_CLIENT_INPUT  (LIMIT_VALUE + (1u << 20)) /* unparsed bytes of one connection */
-#define LIMIT_CLIENT_OUTPUT (64u << 20)                /* unsent bytes of one connection */
+#define LIMIT_CLIENT_OUTPUT (256u << 20)               /* unsent bytes of one connection */
 #define LIMIT_PIPELINE      1024                       /* commands of one connection in flight */
 
 /* Work in flight, per worker. */

@@ -33,6 +33,13 @@
 
 static void conn_event(void *arg, uint32_t events);
 
+static uint64_t output_limit(const struct conn *conn)
+{
+    uint64_t limit = conn->clients->engine->conf.output_limit;
+
+    return limit != 0 ? limit : LIMIT_CLIENT_OUTPUT;
+}
+
 struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64_t id)
 {
     struct conn *conn = calloc(1, sizeof *conn);
@@ -48,6 +55,7 @@ struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64
     conn->id = id;
     resp_parse_init(&conn->parser);
     resp_init(&conn->out);
+    conn->expected = output_limit(conn) / 64; /* until its replies tell */
     conn->authenticated =
         c->engine->conf.requirepass == NULL || c->engine->conf.requirepass[0] == '\0';
     conn->created_us = conn->active_us = conn->sent_us = c->engine->now_us;
@@ -89,16 +97,19 @@ static bool memory_is_full(struct conn *conn)
     return false;
 }
 
-static uint64_t output_limit(const struct conn *conn)
-{
-    uint64_t limit = conn->clients->engine->conf.output_limit;
-
-    return limit != 0 ? limit : LIMIT_CLIENT_OUTPUT;
-}
-
+/* What is unsent and what is still to come together: a pipeline of large reads is slowed down before
+ * its replies pass the limit at which a slow reader is disconnected. */
 static bool output_high(const struct conn *conn)
 {
-    return buf_len(&conn->out.buf) + conn->held > output_limit(conn) / 4;
+    size_t coming = conn->in_flight * conn->expected;
+
+    return buf_len(&conn->out.buf) + conn->held + coming > output_limit(conn) / 4;
+}
+
+/* Follow the size of replies: up at once, down by halves. */
+static void learn_size(struct conn *conn, size_t len)
+{
+    conn->expected = len > conn->expected ? len : (conn->expected + len) / 2;
 }
 
 static void watch(struct conn *conn, uint32_t event, bool on)
@@ -216,6 +227,7 @@ static void send_ready(struct conn *conn)
             conn->tail = NULL;
         conn->owed -= p->commands;
         conn->held -= p->held;
+        learn_size(conn, buf_len(&p->out.buf));
         if (buf_len(&conn->out.buf) == 0 && buf_len(&p->out.buf) > BUFFER_KEEP) {
             struct buf swap = conn->out.buf;
             conn->out.buf = p->out.buf;

@@ -42,6 +42,7 @@ struct conn {
     uint32_t owed;                  /* commands in that list */
     uint32_t in_flight;             /* requests at the engine */
     size_t held;                    /* bytes of ready replies that wait for earlier ones */
+    size_t expected;                /* bytes that a reply of this client is likely to have */
     size_t counted_in, counted_out; /* bytes that the totals know of */
     bool reply_off;                 /* CLIENT REPLY OFF */
     bool skip_next;                 /* CLIENT REPLY SKIP: the next command is silent */
