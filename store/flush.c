@@ -17,7 +17,7 @@
 enum {
     TXN_PAGES_MAX = 256,   /* leaf pages that one transaction may rewrite */
     TXN_PAGES_MIN = 32,    /* ... however many vnodes there are */
-    TXN_PAGES_ALL = 32768, /* ... in one transaction of each vnode, together */
+    TXN_PAGES_ALL = 24576, /* ... in one transaction of each vnode, together */
     TXN_BYTES = 4 << 20,   /* bytes of objects in one transaction */
     PAGE = 4096,
     EXPIRE_ROWS = 512, /* rows dropped in one transaction */
@@ -296,16 +296,20 @@ static int commit(struct flush *f)
 /* How many of `left` entries go into one transaction: so many that it rewrites a bounded number of
  * pages. What it replaces cannot be used again before the transaction after next, so large
  * transactions make large files; and LMDB keeps for ever the memory of an environment's largest. */
+static uint64_t pages_allowed(const struct flush *f)
+{
+    uint64_t allowed = TXN_PAGES_ALL / (f->v->work.vnodes > 0 ? f->v->work.vnodes : 1);
+
+    return allowed > TXN_PAGES_MAX   ? TXN_PAGES_MAX
+           : allowed < TXN_PAGES_MIN ? TXN_PAGES_MIN
+                                     : allowed;
+}
+
 static uint32_t chunk_of(const struct flush *f, uint32_t left)
 {
-    uint64_t pages = f->v->work.file_bytes / PAGE;
-    uint64_t allowed = TXN_PAGES_ALL / (f->v->work.vnodes > 0 ? f->v->work.vnodes : 1);
+    uint64_t pages = f->v->work.file_bytes / PAGE, allowed = pages_allowed(f);
     uint64_t per_page = pages == 0 ? 16 : left / pages;
 
-    if (allowed > TXN_PAGES_MAX)
-        allowed = TXN_PAGES_MAX;
-    if (allowed < TXN_PAGES_MIN)
-        allowed = TXN_PAGES_MIN;
     /* Entries are spread evenly: `left` of them touch at most every page. */
     if (per_page < 1)
         per_page = 1;
@@ -316,14 +320,17 @@ static uint32_t chunk_of(const struct flush *f, uint32_t left)
 static int flush_run(struct flush *f, const struct wbuf_sorted *entries, uint32_t count,
                      uint32_t *done)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, leaf_bytes = 0, leaf_room = pages_allowed(f) * PAGE / 2;
     int err = lmdb_write_begin(f->v->env);
 
     if (err != 0)
         return err;
     f->change_count = 0;
-    for (*done = 0; *done < count && bytes < TXN_BYTES; (*done)++) {
-        bytes += entries[*done].entry->len;
+    for (*done = 0; *done < count && bytes < TXN_BYTES && leaf_bytes < leaf_room; (*done)++) {
+        uint32_t len = entries[*done].entry->len;
+
+        bytes += len;
+        leaf_bytes += len < PAGE / 2 ? len : 0; /* larger ones lie in overflow pages */
         err = write_entry(f, entries[*done].entry);
         if (err != 0) {
             lmdb_write_abort(f->v->env);
