@@ -212,9 +212,8 @@ void fault_stop(struct sim *s)
     net_heal(s);
     for (unsigned n = 0; n < s->nodes; n++) {
         s->node[n].slow_us = 0;
-        s->node[n].trouble_at = s->now;
-        if (node_frozen(s, n))
-            s->node[n].frozen_until = s->now; /* what was put off comes at its old time */
+        if (!node_frozen(s, n)) /* the frozen ones thaw when they were to */
+            s->node[n].trouble_at = s->now;
         if (!s->node[n].up)
             node_start(s, n);
         for (unsigned w = 0; w < s->workers; w++) {

@@ -392,6 +392,8 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
     w->coord = coord_init(memory_for(&w->memory, coord_size(&s->conf)), &s->conf, &host,
                           &w->scratch_a, &w->scratch_b, (uint16_t)worker, rand_next(&s->rand));
     handoff_conf.in_flight = (uint32_t)sim_range(s, 1, HANDOFFS);
+    handoff_conf.seed =
+        (uint32_t)rand_next(&s->rand); /* late answers to its last life are none to it */
     w->handoff =
         handoff_init(memory_for(&w->handoff_memory, handoff_bytes), &handoff_conf, &handoff_host);
     coord_set_view(w->coord, &s->node[node].view, &s->node[node].index);
