@@ -213,9 +213,25 @@ static int put_again(const struct object *old, const struct object_write *w, str
     return 1;
 }
 
-int object_put(const struct object *old, const struct object_write *w, struct buf *out,
+/* A write is newer than what it supersedes, whatever the clocks say. If it were not, two writes that were
+ * each carried out twice, in either order, could supersede one execution of each and then count
+ * the other as the older one: see merge_ids(). */
+static uint64_t write_time(const struct object *old, const struct object_write *w)
+{
+    uint64_t time = w->time;
+    struct sibling s;
+
+    for (size_t cursor = 0; object_next(old, &cursor, &s);)
+        if (s.time >= time && (w->seen == NULL || causal_covers(w->seen, s.dot)))
+            time = s.time + 1;
+    return time;
+}
+
+int object_put(const struct object *old, const struct object_write *asked, struct buf *out,
                struct causal *reply)
 {
+    struct object_write timed = *asked;
+    const struct object_write *w = &timed;
     struct causal result;
     struct request_id ids[LIMIT_IDS + 1];
     struct object_front front = {
@@ -228,6 +244,7 @@ int object_put(const struct object *old, const struct object_write *w, struct bu
         return -ERR_LIMIT;
     if (w->seen != NULL && causal_highest(w->seen, w->dot.vnode) >= w->dot.n)
         return -ERR_BADCTX;
+    timed.time = write_time(old, asked);
     if (w->request_id != 0) {
         const struct request_id *known = find_id(old, w->request_id);
 

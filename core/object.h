@@ -128,7 +128,7 @@ size_t object_put_bound(const struct object *old, const struct object_write *w);
  *   -ERR_NOMEM
  *
  * Nothing is appended on error, and reply then has no meaning. reply may not be w->seen. */
-int object_put(const struct object *old, const struct object_write *w, struct buf *out,
+int object_put(const struct object *old, const struct object_write *asked, struct buf *out,
                struct causal *reply);
 
 /* Merge two replicas' objects of one key: a sibling stays if both have it, or if the other's

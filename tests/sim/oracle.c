@@ -589,7 +589,7 @@ void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
     unsigned i = 0, k = 0;
 
     /* Only full answers name their key. Those that come in time for the reader, whatever it does. */
-    if (m->status != 0 || m->object.len == 0 || s->net.loss > 0 ||
+    if (m->status != 0 || m->object.len == 0 || s->net.loss > 0 || s->net.duplicate > 0 ||
         object_peek_key(m->object, &key) != 0)
         return;
     while (i < 256 && (s->reads[i].worker != to || s->reads[i].request != m->request))
@@ -651,6 +651,24 @@ void oracle_converged(struct sim *s, bool by_hints_alone)
     }
 }
 
+static void list_events(const struct sim *s, const struct key *key, const struct bits *siblings,
+                        const struct bits *seen)
+{
+    for (unsigned e = 0; e < key->event_count; e++) {
+        printf("           event %u: write %u, dot (%llx, %llu)%s%s, supersedes", e,
+               key->event[e].write, (unsigned long long)key->event[e].dot.vnode,
+               (unsigned long long)key->event[e].dot.n,
+               bits_has(siblings, e) ? ", a sibling"
+               : bits_has(seen, e)   ? ", superseded"
+                                     : "",
+               s->write[key->event[e].write].acked ? ", acknowledged" : "");
+        for (unsigned p = 0; p < key->event_count; p++)
+            if (bits_has(&key->event[e].direct, p))
+                printf(" %u", p);
+        printf("\n");
+    }
+}
+
 static void check_key(struct sim *s, unsigned k)
 {
     struct key *key = &s->key[k];
@@ -674,6 +692,8 @@ static void check_key(struct sim *s, unsigned k)
         const struct write *w = &s->write[key->acked[i]];
         unsigned alive = 0;
 
+        if (!overlaps(&w->events, &seen) && s->options.log)
+            list_events(s, key, &siblings, &seen);
         if (!overlaps(&w->events, &seen))
             sim_fail(s, "%s: acknowledged write %u is lost", key->name, key->acked[i]);
         for (unsigned e = 0; e < key->event_count; e++)

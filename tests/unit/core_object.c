@@ -288,9 +288,11 @@ static void a_retried_request_makes_no_second_sibling(void **state)
 static void the_oldest_request_is_forgotten_first(void **state)
 {
     struct replica r;
-    struct object_write w = {.value = slice_str("a")};
+    struct causal nothing; /* a write is newer than what it supersedes; these supersede nothing */
+    struct object_write w = {.seen = &nothing, .value = slice_str("a")};
 
     (void)state;
+    causal_clear(&nothing);
     replica_init(&r, 5, "k");
     /* Ids descend and times are shuffled, so that neither list order nor arrival decides. */
     for (uint64_t i = 0; i < LIMIT_IDS; i++) {
@@ -312,6 +314,24 @@ static void the_oldest_request_is_forgotten_first(void **state)
             assert_int_equal(found, j * 7 % LIMIT_IDS > i);
         }
     }
+    replica_free(&r);
+}
+
+static void a_write_is_newer_than_what_it_supersedes(void **state)
+{
+    struct replica r;
+    struct sibling s;
+    size_t cursor = 0;
+
+    (void)state;
+    replica_init(&r, 5, "k");
+    assert_int_equal(
+        replica_write(&r, (struct object_write){.time = 900, .value = slice_str("a")}, NULL), 0);
+    assert_int_equal(
+        replica_write(&r, (struct object_write){.time = 7, .value = slice_str("b")}, NULL), 0);
+    assert_true(object_next(&r.o, &cursor, &s));
+    assert_true(slice_equal(s.value, slice_str("b")));
+    assert_int_equal(s.time, 901);
     replica_free(&r);
 }
 
@@ -445,6 +465,7 @@ int main(void)
         cmocka_unit_test(siblings_together_are_bounded),
         cmocka_unit_test(a_retried_request_makes_no_second_sibling),
         cmocka_unit_test(the_oldest_request_is_forgotten_first),
+        cmocka_unit_test(a_write_is_newer_than_what_it_supersedes),
         cmocka_unit_test(the_winner_is_the_newest_that_is_alive),
         cmocka_unit_test(a_deleted_key_keeps_its_context),
         cmocka_unit_test(expired_values_are_dropped_without_a_trace_in_the_digest),

@@ -147,6 +147,18 @@ static void check_retry(const struct history *h, int at, const struct causal *re
     assert_int_equal(tells & ~first & ~seen & ~superseded(h), 0);
 }
 
+/* When a write was carried out, as its sibling says: later than what it supersedes. */
+static uint64_t time_of(const struct replica *r, struct dot d)
+{
+    struct sibling s;
+
+    for (size_t cursor = 0; object_next(&r->o, &cursor, &s);)
+        if (dot_equal(s.dot, d))
+            return s.time;
+    fail();
+    return 0;
+}
+
 /* The client (or NULL: a plain SET) writes through a replica. */
 static void step_write(struct history *h, int at, struct client *c)
 {
@@ -172,6 +184,7 @@ static void step_write(struct history *h, int at, struct client *c)
     }
     assert_int_equal(rc, 0);
     w->dot = (struct dot){r->vnode, r->n};
+    w->time = time_of(r, w->dot);
     h->write_count++;
     uint64_t mine = w->past | bit(h->write_count - 1);
 
