@@ -74,12 +74,12 @@ void engine_collect(struct store *s, struct vnode *v);
  * journal afterwards and is the caller's to free. Used before the threads exist. */
 int recover_journal(struct store *s, const char *dir, uint32_t worker, struct journal_replay *r);
 
-/* Let go of all snapshots. */
+/* Let go of the snapshots of vnodes that the flush thread has. */
 void engine_reset_readers(struct store *s);
 /* Note that a snapshot of v is held. */
 void engine_note_reader(struct store *s, struct vnode *v);
 
-/* A row of v is damaged: have it removed and a new id taken. */
+/* A row of v is damaged: have it removed and a new id taken. Lets go of the snapshot. */
 void engine_damaged(struct store *s, struct vnode *v, const struct position *pos);
 
 #endif

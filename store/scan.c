@@ -161,6 +161,8 @@ struct merge {
     bool row; /* a row is at hand */
     struct position row_pos;
     struct slice row_value;
+    bool damaged;
+    struct position damaged_at;
     int err;
 };
 
@@ -220,8 +222,10 @@ static void emit_position(struct merge *m, const struct position *pos, object_fn
                 each(arg, pos, o->encoded);
                 m->emitted++;
             }
-        if (rc == -ERR_CORRUPT)
-            engine_damaged(m->s, m->v, pos);
+        if (rc == -ERR_CORRUPT && !m->damaged) { /* reported at the end: the walk still reads */
+            m->damaged = true;
+            m->damaged_at = *pos;
+        }
         rc = lmdb_reader_step(m->v->env, LMDB_DATA, &key, &value);
         take_row(m, rc, 0, key, value);
     }
@@ -262,6 +266,8 @@ int store_scan(struct store *s, uint32_t partition, struct position *cursor, uin
         }
     }
     free(m.picks.items);
+    if (m.damaged)
+        engine_damaged(s, m.v, &m.damaged_at);
     if (m.err != 0)
         return m.err;
     return !more && !m.picks.cut;

@@ -234,6 +234,10 @@ static void submit(struct store *s, struct vnode *v, unsigned todo)
         v->work.bad_count = v->bad_count;
         v->bad_count = 0;
     }
+    if (v->reading) { /* not in the list of readers: it was not busy */
+        lmdb_reader_reset(v->env);
+        v->reading = false;
+    }
     v->busy = true;
     flusher_submit(s->flusher, v);
 }
@@ -355,13 +359,17 @@ void engine_damaged(struct store *s, struct vnode *v, const struct position *pos
 
 /* --- reading --- */
 
+/* A snapshot may be held as long as nobody writes: it is the newest, and keeps no page from being
+ * used again. While the flush thread has the vnode, it is let go of at each turn. */
 void engine_note_reader(struct store *s, struct vnode *v)
 {
     if (v->reading)
         return;
     v->reading = true;
-    v->reading_next = s->readers;
-    s->readers = v;
+    if (v->busy) {
+        v->reading_next = s->readers;
+        s->readers = v;
+    }
 }
 
 void engine_reset_readers(struct store *s)

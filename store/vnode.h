@@ -99,7 +99,7 @@ struct vnode {
     uint32_t leaf_bits;
     uint64_t generation;
     uint64_t keys, file_bytes, next_expiry;
-    bool reading; /* in the store's list of vnodes with a held snapshot */
+    bool reading; /* a snapshot is held; while busy, it is in the store's list of readers */
     struct vnode *reading_next;
 };
 
