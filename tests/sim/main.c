@@ -196,7 +196,7 @@ static int check_replay(const struct batch *like)
 static void usage(FILE *out)
 {
     fprintf(out, "usage: sim --seeds A-B [--bug NAME] [--jobs J] [--nodes N] [--ops N] [--trace] "
-                 "[--log]\n"
+                 "[--log] [--until-failure]\n"
                  "       sim --list-bugs | --check-bugs | --check-replay\n"
                  "--trace prints the trace hash of each seed, --log every event;\n"
                  "--check-bugs plants one bug after the other and looks for a seed that finds it;\n"
@@ -240,13 +240,19 @@ static int report(const struct batch *b, bool trace)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", required_argument, NULL, 's'}, {"bug", required_argument, NULL, 'b'},
-        {"jobs", required_argument, NULL, 'j'},  {"nodes", required_argument, NULL, 'n'},
-        {"ops", required_argument, NULL, 'o'},   {"trace", no_argument, NULL, 't'},
-        {"log", no_argument, NULL, 'l'},         {"list-bugs", no_argument, NULL, 'L'},
-        {"check-bugs", no_argument, NULL, 'C'},  {"check-replay", no_argument, NULL, 'R'},
-        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"seeds", required_argument, NULL, 's'},
+                                            {"bug", required_argument, NULL, 'b'},
+                                            {"jobs", required_argument, NULL, 'j'},
+                                            {"nodes", required_argument, NULL, 'n'},
+                                            {"ops", required_argument, NULL, 'o'},
+                                            {"until-failure", no_argument, NULL, 'u'},
+                                            {"trace", no_argument, NULL, 't'},
+                                            {"log", no_argument, NULL, 'l'},
+                                            {"list-bugs", no_argument, NULL, 'L'},
+                                            {"check-bugs", no_argument, NULL, 'C'},
+                                            {"check-replay", no_argument, NULL, 'R'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     struct batch b = {.first = 1, .last = 20, .jobs = 1, .program = argv[0]};
     bool trace = false;
     int mode = 0, c;
@@ -264,6 +270,8 @@ int main(int argc, char **argv)
             b.options.ops = (unsigned)atoi(optarg);
         else if (c == 't')
             trace = true;
+        else if (c == 'u')
+            b.stop_at_failure = true;
         else if (c == 'l')
             b.options.log = true;
         else if (c == 'L' || c == 'C' || c == 'R')
