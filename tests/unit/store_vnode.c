@@ -260,6 +260,52 @@ static void every_flipped_bit_of_a_record_is_found_reported_and_repaired_from(vo
     assert_int_equal(look().new_ids, 0);
 }
 
+static void count_object(void *arg, const struct position *pos, struct slice object)
+{
+    (void)pos;
+    assert_true(object.len > 0);
+    ++*(unsigned *)arg;
+}
+
+static unsigned scan_vnode(struct store *s)
+{
+    struct position cursor = {{0}};
+    unsigned count = 0;
+    int rc;
+
+    while ((rc = store_scan(s, P, &cursor, 7, count_object, &count)) == 0)
+        continue;
+    assert_int_equal(rc, 1);
+    return count;
+}
+
+static void a_walk_leaves_damaged_records_out_and_reports_them(void **state)
+{
+    char path[FILE_PATH], text[KIT_KEY];
+    struct store_stats stats;
+    struct dot dot;
+    unsigned n = 0;
+    size_t len;
+
+    (void)state;
+    while (kit_partition(kit_key(n, text)) != P)
+        n++;
+    path_in(path, "/data.mdb");
+    struct store *s = kit_open(dir);
+    unsigned all = scan_vnode(s);
+    struct places places = places_of_record(s, n, &len);
+    for (int i = 0; i < places.count; i++)
+        flip(path, places.at[i] + (off_t)len - 1, 0);
+    assert_int_equal(scan_vnode(s), all - 1);
+    assert_int_equal(kit_dot(s, P, &dot), 0);
+    assert_true(dot.vnode != id_before);
+    store_stats(s, &stats);
+    assert_int_equal(stats.corrupt_records, 1);
+    assert_int_equal(stats.new_vnode_ids, 1);
+    assert_int_equal(scan_vnode(s), all - 1);
+    store_close(s);
+}
+
 static void damage_in_the_journal_is_amnesia_of_that_workers_vnodes(void **state)
 {
     char path[FILE_PATH];
@@ -349,6 +395,7 @@ int main(void)
         TEST(a_file_that_cannot_be_read_is_quarantined_and_the_others_serve),
         TEST(a_lost_journal_is_noticed),
         TEST(every_flipped_bit_of_a_record_is_found_reported_and_repaired_from),
+        TEST(a_walk_leaves_damaged_records_out_and_reports_them),
         TEST(damage_in_the_journal_is_amnesia_of_that_workers_vnodes),
         TEST(a_dot_that_was_never_issued_here_gives_the_vnode_a_new_id),
         TEST(another_number_of_partitions_is_refused),
