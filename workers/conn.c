@@ -55,7 +55,6 @@ struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64
     conn->id = id;
     resp_parse_init(&conn->parser);
     resp_init(&conn->out);
-    conn->expected = output_limit(conn) / 64; /* until its replies tell */
     conn->authenticated =
         c->engine->conf.requirepass == NULL || c->engine->conf.requirepass[0] == '\0';
     conn->created_us = conn->active_us = conn->sent_us = c->engine->now_us;

@@ -14,7 +14,6 @@
 #define LINK_RETRY_MAX  1000000u
 #define LINK_GRACE      2000000u /* a new link may be turned away for so long */
 #define LINK_HELLO_TIME 2000000u /* a handshake that takes longer is given up */
-#define LINK_DOUBT      50000u   /* a doubted worker that is silent for longer is left out */
 #define LINK_STRANGERS  128      /* accepted connections that have not proved anything yet */
 #define LINK_READ_BYTES (256u << 10)
 

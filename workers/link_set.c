@@ -55,10 +55,9 @@ bool link_set_reachable(const struct link_set *s, uint16_t member, uint16_t work
         return worker < s->conf.workers;
     const struct link *l = link_set_find(s, member, worker);
 
-    if (l == NULL || l->failed)
-        return false;
-    /* In doubt nothing new goes there; what is under way may still be answered. */
-    return l->doubted_us == 0 || loop_now_us(s->loop) < l->doubted_us + LINK_DOUBT;
+    /* A doubted one is: the coordination asks others first, but has to try it when they are not
+     * enough. It may only be busy, and a request refused for that would be refused for nothing. */
+    return l != NULL && !l->failed;
 }
 
 void link_set_doubt(struct link_set *s, uint16_t member, uint16_t worker)

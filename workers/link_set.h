@@ -80,8 +80,8 @@ int link_set_send(struct link_set *s, uint16_t member, uint16_t worker, const st
 /* Is it worth sending to? True for a link that is up, or that was never tried. */
 bool link_set_reachable(const struct link_set *s, uint16_t member, uint16_t worker);
 
-/* It has not answered a request in time: ask whether it is there. If it says nothing at all for a
- * while it is not reachable, long before its link is given up, until it is heard again. */
+/* It has not answered a request in time: ask at once whether it is there, so that its link is given up
+ * the sooner if it is not. */
 void link_set_doubt(struct link_set *s, uint16_t member, uint16_t worker);
 
 /* The supervisor says that a sibling runs (again): its mailboxes start anew; what was in flight to
