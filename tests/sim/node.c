@@ -413,6 +413,8 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent, boo
     s->node[node].trouble_at = s->now;
     oracle_worker_gone(s, w);
     disk_crashed(w, power);
+    if (power)
+        oracle_tail_lost(s, w);
     net_worker_gone(s, node, worker, silent);
     buf_free(&w->scratch_a);
     buf_free(&w->scratch_b);

@@ -153,7 +153,7 @@ static void siblings_of(struct sim *s, unsigned k, const struct object *o,
             struct write_event *e = &key->event[key->event_count];
             uint32_t write = write_of_sibling(s, k, o, &x);
 
-            *e = (struct write_event){.dot = x.dot, .write = write};
+            *e = (struct write_event){.dot = x.dot, .write = write, .node = (uint8_t)s->storing};
             e->direct = s->write[write].has_context ? s->write[write].seen : *before;
             close_over(key, &e->direct, &e->past);
             bits_join(&key->past, &e->past);
@@ -208,7 +208,7 @@ static void check_object(struct sim *s, unsigned k, const struct object *o,
         if (!covered && bits_has(&superseded, e) && !full)
             sim_fail(s, "%s: an object does not cover write %u, which a sibling of it supersedes",
                      key->name, write);
-        if (!bits_has(siblings, e) && covered && s->write[write].acked &&
+        if (!bits_has(siblings, e) && covered && (s->write[write].acked || key->event[e].orphan) &&
             !bits_has(&key->past, e) && events_of(&s->write[write]) == 1)
             sim_fail(s,
                      "%s: an object claims to have seen write %u, which nothing supersedes, and "
@@ -261,6 +261,7 @@ void oracle_stored(struct sim *s, unsigned node, unsigned k, struct slice before
 
     oracle_seen(s, k, before, &old, &old_siblings, &covered);
     open_checked(s, k, bytes, &o);
+    s->storing = node;
     if (s->coordinating)
         s->key[k].coordinated_at[node] = s->now;
     siblings_of(s, k, &o, &covered, &siblings);
@@ -453,6 +454,31 @@ void oracle_worker_gone(struct sim *s, const struct worker *w)
         if (worker_of_key(s, w->node, k) == w->index && s->key[k].coordinated_at[w->node] != 0 &&
             s->now - s->key[k].coordinated_at[w->node] < SEC(10))
             s->key[k].forgetful = true;
+}
+
+/* Does a node's object cover this dot? */
+static bool node_covers(struct sim *s, unsigned node, unsigned k, struct dot d)
+{
+    static struct object o;
+    const struct blob *b = s->node[node].disk.live.object[k];
+
+    return b != NULL && object_open(&o, slice_of(b->bytes, b->len)) == 0 &&
+           causal_covers(&o.causal, d);
+}
+
+void oracle_tail_lost(struct sim *s, const struct worker *w)
+{
+    for (unsigned k = 0; k < s->keys; k++) {
+        for (unsigned e = 0; e < s->key[k].event_count; e++) {
+            struct write_event *event = &s->key[k].event[e];
+
+            if (event->node != w->node || worker_of_key(s, w->node, k) != w->index ||
+                node_covers(s, w->node, k, event->dot))
+                continue;
+            for (unsigned n = 0; n < s->nodes; n++)
+                event->orphan |= n != w->node && node_covers(s, n, k, event->dot);
+        }
+    }
 }
 
 /* Does one object cover all siblings of another? */

@@ -267,6 +267,8 @@ struct write {
 struct write_event { /* one dot */
     struct dot dot;
     uint32_t write;
+    uint8_t node;       /* that coordinated it */
+    bool orphan;        /* that node has lost it, others have not */
     struct bits direct; /* events that it supersedes by its own context */
     struct bits past;   /* and those that these supersede, and so on */
 };
@@ -337,6 +339,8 @@ void oracle_converged(struct sim *s, bool by_hints_alone);
 void oracle_hint_gone(struct sim *s, unsigned node, unsigned target, unsigned key);
 /* A worker died: what it coordinated of late may lack hints. */
 void oracle_worker_gone(struct sim *s, const struct worker *w);
+/* After a power cut: of what the worker has coordinated, what has it lost that others hold? */
+void oracle_tail_lost(struct sim *s, const struct worker *w);
 /* A request failed: was that necessary? */
 void oracle_failed(struct sim *s, const struct request *r, const struct coord_reply *reply);
 /* A replica's answer reaches a reading coordinator, which then has to repair what is stale. */
@@ -425,6 +429,7 @@ struct sim {
     struct write *write;
     uint32_t write_count, write_capacity;
     uint64_t current_write; /* that is being coordinated; UINT64_MAX: none */
+    unsigned storing;       /* node that stores an object */
     bool coordinating;      /* a write is being coordinated */
     struct {
         const struct worker *worker;
