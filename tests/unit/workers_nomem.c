@@ -101,7 +101,7 @@ static size_t run_session(long n, char *out, size_t size, bool *failed)
             fake_deliver(fake, 1);
     }
     /* What has been held back meanwhile is asked for as answers come. */
-    for (int quiet = 0; quiet < 3; quiet = fake->queued > 0 ? 0 : quiet + 1) {
+    for (int quiet = 0; quiet<3; quiet = fake->queued> 0 ? 0 : quiet + 1) {
         while (fake->queued > 0)
             fake_deliver(fake, fake->queued - 1);
         loop_turn(loop, 0);
