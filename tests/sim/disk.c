@@ -194,7 +194,8 @@ static void make_durable(struct worker *w, uint32_t count)
         apply(&disk_of(w)->durable, &j->ops[i]);
         blob_drop(j->ops[i].object);
     }
-    memmove(j->ops, j->ops + count, (j->count - count) * sizeof j->ops[0]);
+    if (count > 0)
+        memmove(j->ops, j->ops + count, (j->count - count) * sizeof j->ops[0]);
     j->count -= count;
     j->first_lsn += count;
 }
