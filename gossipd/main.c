@@ -5,10 +5,8 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "gossipd/gossipd.h"
+#include "ipc/sockaddr.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,31 +25,12 @@ static _Noreturn void give_up(const char *what, int rc, const char *why)
 
 /* ---- sending ---- */
 
-static socklen_t make_address(const char *address, uint16_t port, struct sockaddr_storage *out)
-{
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out;
-    struct sockaddr_in *v4 = (struct sockaddr_in *)out;
-
-    memset(out, 0, sizeof *out);
-    if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(port);
-        return sizeof *v4;
-    }
-    if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(port);
-        return sizeof *v6;
-    }
-    return 0;
-}
-
 static unsigned host_send(void *arg, const char *address, uint16_t port, const struct gossip *list,
                           unsigned must, unsigned count)
 {
     struct gossipd *g = arg;
     struct sockaddr_storage to;
-    socklen_t len = make_address(address, port, &to);
+    socklen_t len = sockaddr_make(address, port, &to);
     unsigned sent = 0;
 
     buf_clear(&g->out);
@@ -131,22 +110,6 @@ static int open_packet(struct gossipd *g, enum packet_way way, struct slice pack
     return rc;
 }
 
-static void read_address(const struct sockaddr_storage *a, struct member_endpoint *out)
-{
-    memset(out, 0, sizeof *out);
-    if (a->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)a;
-
-        inet_ntop(AF_INET6, &v6->sin6_addr, out->address, sizeof out->address);
-        out->port = ntohs(v6->sin6_port);
-    } else {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)a;
-
-        inet_ntop(AF_INET, &v4->sin_addr, out->address, sizeof out->address);
-        out->port = ntohs(v4->sin_port);
-    }
-}
-
 static void on_datagram(void *arg, uint32_t events)
 {
     static uint8_t bytes[LARGEST_DATAGRAM];
@@ -166,7 +129,7 @@ static void on_datagram(void *arg, uint32_t events)
             break;
         counter_add(g->counters, CTR_gossip_received, 1);
         counter_add(g->counters, CTR_gossip_bytes_in, (uint64_t)n);
-        read_address(&a, &from);
+        sockaddr_read(&a, from.address, &from.port);
         if (open_packet(g, PACKET_DATAGRAM, slice_of(bytes, (size_t)n), &sender, &messages) == 0)
             gossipd_take(g, &sender, &from, messages);
     }

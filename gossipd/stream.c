@@ -4,10 +4,9 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "ipc/frame.h"
+#include "ipc/sockaddr.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -178,32 +177,9 @@ static void on_accept(void *arg, uint32_t events)
         close(fd);
         return;
     }
-    if (a.ss_family == AF_INET6)
-        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&a)->sin6_addr, s->peer.address,
-                  sizeof s->peer.address);
-    else
-        inet_ntop(AF_INET, &((struct sockaddr_in *)&a)->sin_addr, s->peer.address,
-                  sizeof s->peer.address);
-}
-
-static int connect_to(const char *address, uint16_t port)
-{
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-    bool is_v6 = inet_pton(AF_INET6, address, &v6.sin6_addr) == 1;
-
-    if (!is_v6 && inet_pton(AF_INET, address, &v4.sin_addr) != 1)
-        return -1;
-    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    int rc = is_v6 ? connect(fd, (struct sockaddr *)&v6, sizeof v6)
-                   : connect(fd, (struct sockaddr *)&v4, sizeof v4);
-    if (rc != 0 && errno != EINPROGRESS) {
-        close(fd);
-        return -1;
-    }
-    return fd;
+    /* It says where it really lives in its packet; the port that it calls from is of no use. */
+    uint16_t port;
+    sockaddr_read(&a, s->peer.address, &port);
 }
 
 void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
@@ -214,7 +190,7 @@ void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
         if (s->used && s->ours && s->peer.port == port && strcmp(s->peer.address, address) == 0)
             return;
     }
-    int fd = connect_to(address, port);
+    int fd = sockaddr_connect(address, port);
     struct stream *s = fd < 0 ? NULL : start(set, fd, true);
     if (s == NULL) {
         if (fd >= 0)

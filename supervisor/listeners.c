@@ -2,8 +2,8 @@
 #include "supervisor/listeners.h"
 
 #include "base/err.h"
+#include "ipc/sockaddr.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -17,36 +17,14 @@
 #define BACKLOG      4096      /* the kernel caps it at net.core.somaxconn */
 #define GOSSIP_QUEUE (1 << 20) /* bytes of datagrams that may wait while gossipd is replaced */
 
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-static socklen_t make_address(union address *a, const char *text, uint32_t port)
-{
-    memset(a, 0, sizeof *a);
-    if (inet_pton(AF_INET, text, &a->v4.sin_addr) == 1) {
-        a->v4.sin_family = AF_INET;
-        a->v4.sin_port = htons((uint16_t)port);
-        return sizeof a->v4;
-    }
-    if (inet_pton(AF_INET6, text, &a->v6.sin6_addr) == 1) {
-        a->v6.sin6_family = AF_INET6;
-        a->v6.sin6_port = htons((uint16_t)port);
-        return sizeof a->v6;
-    }
-    return 0;
-}
-
 /* A bound socket, listening if it is a stream. */
 static int open_inet(const struct conf *c, int type, uint32_t port, int *out, char *error,
                      size_t error_size)
 {
-    union address a;
-    socklen_t len = make_address(&a, c->node.bind, port);
+    struct sockaddr_storage a;
+    socklen_t len = sockaddr_make(c->node.bind, (uint16_t)port, &a);
     const int on = 1, queue = GOSSIP_QUEUE;
-    int fd = socket(a.any.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(a.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd >= 0 && type == SOCK_STREAM) {
         /* Accepted sockets inherit these. */
@@ -56,7 +34,8 @@ static int open_inet(const struct conf *c, int type, uint32_t port, int *out, ch
     } else if (fd >= 0) {
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof queue);
     }
-    if (fd < 0 || bind(fd, &a.any, len) != 0 || (type == SOCK_STREAM && listen(fd, BACKLOG) != 0)) {
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, len) != 0 ||
+        (type == SOCK_STREAM && listen(fd, BACKLOG) != 0)) {
         int saved = errno;
         bool v6 = strchr(c->node.bind, ':') != NULL;
 

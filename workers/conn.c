@@ -4,12 +4,10 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "ipc/sockaddr.h"
 #include "workers/command.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -587,19 +585,14 @@ void conn_address(const struct conn *conn, bool local, char *out, size_t size)
 {
     struct sockaddr_storage address;
     socklen_t len = sizeof address;
-    char text[INET6_ADDRSTRLEN] = "?";
+    char text[LIMIT_ADDR];
+    uint16_t port;
     int rc = local ? getsockname(conn->fd, (struct sockaddr *)&address, &len)
                    : getpeername(conn->fd, (struct sockaddr *)&address, &len);
 
-    if (rc == 0 && address.ss_family == AF_INET) {
-        struct sockaddr_in *in4 = (struct sockaddr_in *)&address;
-        inet_ntop(AF_INET, &in4->sin_addr, text, sizeof text);
-        snprintf(out, size, "%s:%u", text, ntohs(in4->sin_port));
-    } else if (rc == 0 && address.ss_family == AF_INET6) {
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&address;
-        inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
-        snprintf(out, size, "[%s]:%u", text, ntohs(in6->sin6_port));
-    } else {
-        snprintf(out, size, "?:0");
-    }
+    if (rc != 0)
+        address.ss_family = AF_UNSPEC;
+    sockaddr_read(&address, text, &port);
+    bool v6 = address.ss_family == AF_INET6;
+    snprintf(out, size, v6 ? "[%s]:%u" : "%s:%u", text[0] != 0 ? text : "?", port);
 }

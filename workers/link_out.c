@@ -4,9 +4,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/rand.h"
+#include "ipc/sockaddr.h"
 #include "workers/link_impl.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -97,23 +97,10 @@ void link_out_fail(struct link *l)
 
 static int begin_connect(const struct link *l)
 {
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(l->port)};
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(l->port)};
-    bool is_v6 = inet_pton(AF_INET6, l->address, &v6.sin6_addr) == 1;
-    int one = 1;
+    int fd = sockaddr_connect(l->address, l->port), one = 1;
 
-    if (!is_v6 && inet_pton(AF_INET, l->address, &v4.sin_addr) != 1)
-        return -1;
-    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    int rc = is_v6 ? connect(fd, (struct sockaddr *)&v6, sizeof v6)
-                   : connect(fd, (struct sockaddr *)&v4, sizeof v4);
-    if (rc != 0 && errno != EINPROGRESS) {
-        close(fd);
-        return -1;
-    }
+    if (fd >= 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     return fd;
 }
 
