@@ -30,7 +30,7 @@ endif
 
 SHARED   := base core ipc shm conf store
 LIB      := $(BUILD)/libclockwise.a
-LIBS     := -llmdb -lmsgpackc -linih -lcrypto -lm
+LIBS     := -llmdb -lmsgpackc -linih -lssl -lcrypto -lm
 HEADERS  := ini.h:libinih-dev lmdb.h:liblmdb-dev msgpack.h:libmsgpack-dev cmocka.h:libcmocka-dev xxhash.h:libxxhash-dev openssl/evp.h:libssl-dev
 
 lib_src  := $(foreach d,$(SHARED),$(sort $(wildcard $(d)/*.c)))
