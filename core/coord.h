@@ -21,6 +21,7 @@
 #define CLOCKWISE_CORE_COORD_H
 
 #include "core/hlc.h"
+#include "core/horizon.h"
 #include "core/msg.h"
 #include "core/object.h"
 #include "core/position.h"
@@ -77,6 +78,13 @@ struct coord_host {
     /* -ERR_LIMIT: too many hints for this target; the write counts all the same. */
     int (*hint_add)(void *arg, uint32_t partition, const struct node_id *target,
                     const struct position *pos, uint64_t *lsn);
+    /* How far may this vnode be believed, and what is its horizon (core/horizon.h)? Returns enum
+     * standing. May be NULL: whole, horizon 0. */
+    int (*standing)(void *arg, uint32_t partition, uint64_t *horizon_ms);
+    /* Remove the object of a key for good. `kept` is what people may want to look at (values that were
+     * deleted elsewhere long ago), or empty. May be NULL if nothing is ever dropped. */
+    int (*drop)(void *arg, uint32_t partition, const struct position *pos, struct slice key,
+                struct slice kept, uint64_t *lsn);
     /* Answer a client. Called exactly once for each accepted request, perhaps before coord_put() or
      * coord_get() returns. */
     void (*reply)(void *arg, uint64_t token, const struct coord_reply *reply);
