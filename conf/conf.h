@@ -40,6 +40,7 @@ struct conf_prefix {
 };
 
 enum conf_read_repair { CONF_REPAIR_ASYNC, CONF_REPAIR_BLOCKING };
+enum conf_auth_clients { CONF_AUTH_NO, CONF_AUTH_OPTIONAL, CONF_AUTH_YES };
 enum conf_durability { CONF_DURABILITY_ALWAYS, CONF_DURABILITY_EVERYSEC, CONF_DURABILITY_NEVER };
 
 #define CONF_FIELD_INT(key, max)       uint32_t key

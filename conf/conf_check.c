@@ -148,6 +148,27 @@ static int check_exposure(const struct conf *c, unsigned *blame, char reason[CON
     return 0;
 }
 
+/* TLS needs the files that it works with. */
+static int check_tls(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
+{
+    bool judges = c->security.tls_cluster ||
+                  (c->security.tls && c->security.tls_auth_clients != CONF_AUTH_NO);
+
+    if (!c->security.tls && !c->security.tls_cluster)
+        return 0;
+    unsigned asked = c->security.tls ? CONF_security_tls : CONF_security_tls_cluster;
+    if (c->security.tls_cert[0] == 0)
+        return blame_key(blame, asked, reason, "needs tls_cert");
+    if (c->security.tls_key[0] == 0)
+        return blame_key(blame, asked, reason, "needs tls_key");
+    if (judges && c->security.tls_ca[0] == 0)
+        return blame_key(blame,
+                         c->security.tls_cluster ? CONF_security_tls_cluster
+                                                 : CONF_security_tls_auth_clients,
+                         reason, "needs tls_ca");
+    return 0;
+}
+
 int conf_check(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
 {
     int rc;
@@ -163,6 +184,8 @@ int conf_check(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
     if ((rc = check_ports(c, blame, reason)) != 0)
         return rc;
     if ((rc = check_quorums(c, blame, reason)) != 0)
+        return rc;
+    if ((rc = check_tls(c, blame, reason)) != 0)
         return rc;
     return check_exposure(c, blame, reason);
 }

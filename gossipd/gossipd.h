@@ -23,7 +23,8 @@ struct gossipd {
     struct membership members;
     struct verdict_table verdicts;
     struct stream_set *streams;
-    struct buf out; /* the datagram being made */
+    struct tls_context *tls; /* of the streams; NULL: plain */
+    struct buf out;          /* the datagram being made */
 
     struct ring_seg ring_seg;
     struct gossip_seg gossip_seg;

@@ -290,6 +290,24 @@ static void open_sockets(struct gossipd *g)
         give_up("sockets", rc, "gossip port");
 }
 
+/* The node's certificate, if nodes speak TLS. What cannot be used leaves the old one in force. */
+static int load_tls(struct gossipd *g, char why[TLS_WHY])
+{
+    struct tls_conf conf = {.cert = g->conf.security.tls_cert,
+                            .key = g->conf.security.tls_key,
+                            .ca = g->conf.security.tls_ca,
+                            .verify = TLS_VERIFY_REQUIRED};
+    struct tls_context *fresh = NULL;
+    int rc = g->conf.security.tls_cluster ? tls_context_new(&fresh, &conf, why) : 0;
+
+    if (rc != 0)
+        return rc;
+    stream_set_tls(g->streams, fresh);
+    tls_context_free(g->tls);
+    g->tls = fresh;
+    return 0;
+}
+
 static void on_reload(void *arg)
 {
     struct gossipd *g = arg;
@@ -303,6 +321,8 @@ static void on_reload(void *arg)
     }
     log_setup(g->child.process_name, (enum log_level)conf_log_level(&g->conf));
     fill_conf(&g->conf, &g->members.conf);
+    if (load_tls(g, error) != 0)
+        log_error("reload: the certificate in use stays: %s", error);
 }
 
 static void on_worker_up(void *arg, uint32_t index, uint64_t incarnation)
@@ -331,6 +351,10 @@ int main(int argc, char **argv)
     open_members(g);
     gossipd_open_segments(g);
     open_sockets(g);
+    if (load_tls(g, error) != 0) {
+        log_error("%s", error);
+        return CONF_EXIT;
+    }
     child_attach(&g->child, g->loop, &child_ops, g);
     gossipd_changed(g, true);
     step(g);

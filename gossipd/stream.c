@@ -3,8 +3,10 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "ipc/frame.h"
 #include "ipc/sockaddr.h"
+#include "ipc/wire.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,7 +22,7 @@ struct stream {
     struct stream_set *set;
     bool used, ours; /* ours: we connected */
     bool told;       /* everything that we have to say is in `out` */
-    int fd;
+    struct wire wire;
     struct member_endpoint peer;
     struct loop_watch watch;
     struct loop_timer timer;
@@ -31,6 +33,7 @@ struct stream {
 struct stream_set {
     struct loop *loop;
     const struct stream_ops *ops;
+    struct tls_context *tls; /* of new streams; NULL: plain */
     struct loop_watch listener;
     struct stream stream[STREAM_MAX];
 };
@@ -41,7 +44,7 @@ static void end(struct stream *s, bool ok)
 
     loop_remove(s->set->loop, &s->watch);
     loop_disarm(s->set->loop, &s->timer);
-    close(s->fd);
+    wire_close(&s->wire);
     frame_reader_free(&s->in);
     buf_free(&s->out);
     s->used = false;
@@ -58,7 +61,7 @@ static void on_timeout(void *arg)
 static bool flush(struct stream *s)
 {
     while (buf_len(&s->out) > 0) {
-        ssize_t n = send(s->fd, buf_head(&s->out), buf_len(&s->out), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = wire_send(&s->wire, buf_head(&s->out), buf_len(&s->out));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -109,16 +112,38 @@ static bool take_frames(struct stream *s)
     return flush(s);
 }
 
+/* Returns true when the TLS handshake is done. It may end the stream. */
+static bool shake(struct stream *s)
+{
+    uint32_t wanted = EPOLLIN;
+    char why[TLS_WHY];
+    int rc = wire_handshake(&s->wire, &wanted, why);
+
+    if (rc == -ERR_AGAIN) {
+        loop_modify(s->set->loop, &s->watch, wanted);
+        return false;
+    }
+    if (rc == 0)
+        return flush(s);
+    if (s->ours && rc == -ERR_DENIED)
+        log_warn("TLS handshake with gossipd at %s:%u failed: %s", s->peer.address, s->peer.port,
+                 why);
+    end(s, false);
+    return false;
+}
+
 static void on_ready(void *arg, uint32_t events)
 {
     struct stream *s = arg;
 
+    if (!wire_ready(&s->wire) && !shake(s))
+        return;
     if ((events & EPOLLOUT) && !flush(s))
         return;
     while (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
         size_t room;
         uint8_t *at = frame_reader_space(&s->in, &room);
-        ssize_t n = at == NULL ? 0 : recv(s->fd, at, room, MSG_DONTWAIT);
+        ssize_t n = at == NULL ? 0 : wire_recv(&s->wire, at, room);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -138,6 +163,7 @@ static void on_ready(void *arg, uint32_t events)
     }
 }
 
+/* Takes the descriptor over, also if there is no room. */
 static struct stream *start(struct stream_set *set, int fd, bool ours)
 {
     for (unsigned i = 0; i < STREAM_MAX; i++) {
@@ -149,16 +175,19 @@ static struct stream *start(struct stream_set *set, int fd, bool ours)
         s->set = set;
         s->used = true;
         s->ours = ours;
-        s->fd = fd;
+        wire_init(&s->wire, fd);
         frame_reader_init(&s->in, STREAM_FRAME);
-        if (loop_add(set->loop, &s->watch, fd, ours ? EPOLLIN | EPOLLOUT : EPOLLIN, on_ready, s) !=
-            0) {
+        if ((set->tls != NULL && wire_secure(&s->wire, set->tls, !ours) != 0) ||
+            loop_add(set->loop, &s->watch, fd, ours ? EPOLLIN | EPOLLOUT : EPOLLIN, on_ready, s) !=
+                0) {
+            wire_close(&s->wire);
             s->used = false;
             return NULL;
         }
         loop_arm(set->loop, &s->timer, loop_now_us(set->loop) + STREAM_TIME_US, on_timeout, s);
         return s;
     }
+    close(fd);
     return NULL;
 }
 
@@ -173,10 +202,8 @@ static void on_accept(void *arg, uint32_t events)
     if (fd < 0)
         return;
     struct stream *s = start(set, fd, false);
-    if (s == NULL) {
-        close(fd);
+    if (s == NULL)
         return;
-    }
     /* It says where it really lives in its packet; the port that it calls from is of no use. */
     uint16_t port;
     sockaddr_read(&a, s->peer.address, &port);
@@ -193,8 +220,6 @@ void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
     int fd = sockaddr_connect(address, port);
     struct stream *s = fd < 0 ? NULL : start(set, fd, true);
     if (s == NULL) {
-        if (fd >= 0)
-            close(fd);
         set->ops->done(set->ops->arg, false);
         return;
     }
@@ -208,6 +233,11 @@ void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
     s->told = true;
     if (rc != 0)
         end(s, false);
+}
+
+void stream_set_tls(struct stream_set *set, struct tls_context *tls)
+{
+    set->tls = tls;
 }
 
 int stream_open(struct stream_set **out, struct loop *loop, int listen_fd,

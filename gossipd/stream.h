@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "core/member.h"
 #include "ipc/loop.h"
+#include "ipc/tls.h"
 
 struct stream_set;
 
@@ -23,6 +24,10 @@ struct stream_ops {
 int stream_open(struct stream_set **out, struct loop *loop, int listen_fd,
                 const struct stream_ops *ops);
 void stream_close(struct stream_set *s);
+
+/* From now on exchanges begin with a TLS handshake; NULL: they are plain. Borrowed until the next
+ * call. */
+void stream_set_tls(struct stream_set *s, struct tls_context *tls);
 
 /* Begin an exchange; done() tells how it went. Does nothing if one with this place is under way or
  * too many are. Never blocks. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "ipc/tls.h"
 #include "supervisor/node.h"
 #include "supervisor/node_id.h"
 #include "supervisor/process.h"
@@ -242,6 +243,23 @@ static int prepare(bool *recover, char *error, size_t size)
     return report_open(&node, error, size);
 }
 
+/* Before anything starts: can the files be used that every process will read? */
+static bool tls_usable(const struct conf *c, char why[TLS_WHY])
+{
+    bool judges = c->security.tls_cluster || c->security.tls_auth_clients != CONF_AUTH_NO;
+    struct tls_conf files = {.cert = c->security.tls_cert,
+                             .key = c->security.tls_key,
+                             .ca = c->security.tls_ca,
+                             .verify = judges ? TLS_VERIFY_REQUIRED : TLS_VERIFY_NONE};
+    struct tls_context *context = NULL;
+
+    if (!c->security.tls && !c->security.tls_cluster)
+        return true;
+    int rc = tls_context_new(&context, &files, why);
+    tls_context_free(context);
+    return rc == 0;
+}
+
 int main(int argc, char **argv)
 {
     char error[CONF_ERROR];
@@ -250,6 +268,10 @@ int main(int argc, char **argv)
 
     log_setup("clockwised", LOG_INFO);
     if (conf_load(&node.conf, node.config_file, error) != 0) {
+        fprintf(stderr, "%s\n", error);
+        return CONF_EXIT;
+    }
+    if (!tls_usable(&node.conf, error)) {
         fprintf(stderr, "%s\n", error);
         return CONF_EXIT;
     }

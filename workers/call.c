@@ -124,7 +124,7 @@ struct pending *call_many(struct call *call, uint32_t count, bool write, pending
 /* Room for one more request of this command? Stalls the connection if not. */
 static bool part_room(struct call *call)
 {
-    if (call->conn->in_flight >= LIMIT_PIPELINE) {
+    if (call->conn->in_flight >= conn_queue_limit(call->conn)) {
         conn_stall(call->conn, CONN_PIPELINE);
         return false;
     }

@@ -5,13 +5,15 @@
 
 #include "core/object.h"
 #include "ipc/loop.h"
+#include "ipc/wire.h"
 #include "workers/engine.h"
 #include "workers/pending.h"
 #include "workers/resp_parse.h"
 
-#define CLIENTS_SCRATCH   (64u << 10) /* bytes of one read */
-#define CLIENTS_BUCKETS   4096        /* of the index by id */
-#define CLIENTS_LISTENERS 4
+#define CLIENTS_SCRATCH      (64u << 10) /* bytes of one read */
+#define CLIENTS_BUCKETS      4096        /* of the index by id */
+#define CLIENTS_LISTENERS    4
+#define CLIENTS_HANDSHAKE_MS 10000u
 
 /* Which listening socket a connection came through. */
 enum clients_port {
@@ -51,11 +53,12 @@ struct clients {
     struct conn_list stalled; /* waiting for the engine to take requests, or for memory */
     struct conn *dirty;       /* have something to do at the end of this turn */
 
-    size_t input_bytes;    /* memory that the connections hold for commands */
-    size_t output_bytes;   /* and for replies */
-    struct conn *favoured; /* may take memory beyond the limit of all, or NULL */
-    bool pressure;         /* as the engine said at the start of this turn */
-    bool answered;         /* an answer came in this turn: stalled connections may try again */
+    size_t input_bytes;     /* memory that the connections hold for commands */
+    size_t output_bytes;    /* and for replies */
+    struct conn *favoured;  /* may take memory beyond the limit of all, or NULL */
+    uint64_t tls_logged_us; /* when a failed handshake was last named in the log */
+    bool pressure;          /* as the engine said at the start of this turn */
+    bool answered;          /* an answer came in this turn: stalled connections may try again */
     struct loop_task flush;
     struct loop_timer retry, tick;
     struct loop_hook hook;

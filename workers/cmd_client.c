@@ -93,7 +93,7 @@ static void describe(const struct conn *conn, struct resp_out *to)
                 "psub=0 ssub=0 multi=-1 qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=0 rbs=%zu "
                 "rbp=%zu obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s%s cmd=%s user=default "
                 "redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
-                (unsigned long long)conn->id, peer, local, conn->fd, conn->name,
+                (unsigned long long)conn->id, peer, local, conn->wire.fd, conn->name,
                 (unsigned long long)((now - conn->created_us) / 1000000u),
                 (unsigned long long)((now - conn->active_us) / 1000000u),
                 conn->closing    ? "c"

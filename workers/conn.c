@@ -29,13 +29,24 @@
 /* A connection that alone may grow beyond the limit of all loses this right when silent for so long. */
 #define FAVOUR_US 1000000u
 
+/* Failed handshakes are named in the log at most so often. */
+#define TLS_LOG_US 1000000u
+
 static void conn_event(void *arg, uint32_t events);
+static void shake_due(void *arg);
 
 static uint64_t output_limit(const struct conn *conn)
 {
     uint64_t limit = conn->clients->engine->conf.output_limit;
 
     return limit != 0 ? limit : LIMIT_CLIENT_OUTPUT;
+}
+
+uint32_t conn_queue_limit(const struct conn *conn)
+{
+    uint32_t limit = conn->clients->engine->conf.queue_limit;
+
+    return limit != 0 ? limit : LIMIT_PIPELINE;
 }
 
 struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64_t id)
@@ -47,7 +58,7 @@ struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64
         return NULL;
     }
     conn->magic = CONN_MAGIC;
-    conn->fd = fd;
+    wire_init(&conn->wire, fd);
     conn->clients = c;
     conn->port = port;
     conn->id = id;
@@ -56,10 +67,16 @@ struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64
     conn->authenticated =
         c->engine->conf.requirepass == NULL || c->engine->conf.requirepass[0] == '\0';
     conn->created_us = conn->active_us = conn->sent_us = c->engine->now_us;
-    if (loop_add(c->loop, &conn->watch, fd, EPOLLIN, conn_event, conn) != 0) {
-        close(fd);
+    const struct engine_conf *conf = &c->engine->conf;
+    if ((conf->tls != NULL && wire_secure(&conn->wire, conf->tls, true) != 0) ||
+        loop_add(c->loop, &conn->watch, fd, EPOLLIN, conn_event, conn) != 0) {
+        wire_close(&conn->wire);
         free(conn);
         return NULL;
+    }
+    if (!wire_ready(&conn->wire)) {
+        uint32_t most_ms = conf->handshake_ms != 0 ? conf->handshake_ms : CLIENTS_HANDSHAKE_MS;
+        loop_arm(c->loop, &conn->stuck, loop_now_us(c->loop) + most_ms * 1000ull, shake_due, conn);
     }
     return conn;
 }
@@ -340,7 +357,7 @@ static size_t run_commands(struct conn *conn, uint8_t *data, size_t len)
         at += parser->consumed;
         if (conn->tail != NULL && conn->tail->ready)
             conn_hold(conn, conn->tail);
-        if (conn->owed >= LIMIT_PIPELINE)
+        if (conn->owed >= conn_queue_limit(conn))
             conn_stall(conn, CONN_PIPELINE);
         else if (output_high(conn))
             conn_stall(conn, CONN_OUTPUT);
@@ -378,7 +395,7 @@ static void run_input(struct conn *conn)
 static ssize_t receive(struct conn *conn, void *to, size_t room)
 {
     struct clients *c = conn->clients;
-    ssize_t n = recv(conn->fd, to, room, 0);
+    ssize_t n = wire_recv(&conn->wire, to, room);
 
     c->stats.reads++;
     if (n > 0) {
@@ -438,11 +455,52 @@ static void conn_read(struct conn *conn)
     account(conn);
 }
 
+/* --- the handshake, under TLS --- */
+
+static void shake_due(void *arg)
+{
+    struct conn *conn = arg;
+
+    conn->clients->stats.tls_failures++;
+    conn_doom(conn);
+}
+
+/* Returns true when it is done. */
+static bool conn_shake(struct conn *conn)
+{
+    struct clients *c = conn->clients;
+    char why[TLS_WHY] = "", peer[80];
+    uint32_t wanted = EPOLLIN;
+    int rc = wire_handshake(&conn->wire, &wanted, why);
+
+    if (rc == -ERR_AGAIN) {
+        loop_modify(c->loop, &conn->watch, wanted);
+        return false;
+    }
+    loop_disarm(c->loop, &conn->stuck);
+    if (rc == 0) {
+        c->stats.tls_handshakes++;
+        watch_output(conn, false);
+        watch_input(conn, !conn->closing);
+        return true;
+    }
+    c->stats.tls_failures++;
+    if (c->engine->now_us >= c->tls_logged_us + TLS_LOG_US) {
+        c->tls_logged_us = c->engine->now_us;
+        conn_address(conn, false, peer, sizeof peer);
+        log_info("TLS handshake with %s failed: %s", peer, why);
+    }
+    conn_doom(conn);
+    return false;
+}
+
 static void conn_event(void *arg, uint32_t events)
 {
     struct conn *conn = arg;
 
     CHECK_MAGIC(conn, CONN_MAGIC);
+    if (!wire_ready(&conn->wire) && !conn_shake(conn))
+        return;
     if (events & EPOLLOUT) {
         conn->blocked = false;
         clients_dirty(conn->clients, conn);
@@ -481,7 +539,8 @@ bool conn_resume(struct conn *conn)
 static bool stall_is_over(const struct conn *conn)
 {
     if (conn->stall == CONN_PIPELINE)
-        return conn->owed <= LIMIT_PIPELINE / 2 && conn->in_flight <= LIMIT_PIPELINE / 2;
+        return conn->owed <= conn_queue_limit(conn) / 2 &&
+               conn->in_flight <= conn_queue_limit(conn) / 2;
     return conn->stall == CONN_OUTPUT && !output_high(conn);
 }
 
@@ -491,8 +550,10 @@ static bool send_out(struct conn *conn)
     struct clients *c = conn->clients;
     struct buf *b = &conn->out.buf;
 
+    if (!wire_ready(&conn->wire))
+        return true; /* nothing can have been said yet */
     if (buf_len(b) > 0 && !conn->blocked) {
-        ssize_t n = send(conn->fd, buf_head(b), buf_len(b), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = wire_send(&conn->wire, buf_head(b), buf_len(b));
 
         c->stats.writes++;
         if (n < 0 && errno != EAGAIN && errno != EINTR)
@@ -553,7 +614,7 @@ void conn_close(struct conn *conn)
     CHECK_MAGIC(conn, CONN_MAGIC);
     loop_remove(c->loop, &conn->watch);
     loop_disarm(c->loop, &conn->stuck);
-    close(conn->fd);
+    wire_close(&conn->wire);
     if (conn->stall != CONN_RUNS)
         c->stats.paused--;
     if (conn->gather != NULL)
@@ -587,8 +648,8 @@ void conn_address(const struct conn *conn, bool local, char *out, size_t size)
     socklen_t len = sizeof address;
     char text[LIMIT_ADDR];
     uint16_t port;
-    int rc = local ? getsockname(conn->fd, (struct sockaddr *)&address, &len)
-                   : getpeername(conn->fd, (struct sockaddr *)&address, &len);
+    int rc = local ? getsockname(conn->wire.fd, (struct sockaddr *)&address, &len)
+                   : getpeername(conn->wire.fd, (struct sockaddr *)&address, &len);
 
     if (rc != 0)
         address.ss_family = AF_UNSPEC;

@@ -20,11 +20,12 @@ struct command;
 
 struct conn {
     uint32_t magic;
-    int fd;
+    struct wire wire;
     struct clients *clients;
     struct loop_watch watch;
     struct loop_timer
-        stuck; /* runs while the client must read, or bytes of others must go, first */
+        stuck; /* runs during the handshake, and while the client must read, or bytes of
+                                others must go, first */
     uint64_t id;
     enum clients_port port;
 
@@ -89,6 +90,9 @@ void conn_hold(struct conn *conn, struct pending *p);
 
 /* p's reply is complete: send it and those behind it that are ready. */
 void conn_ready(struct conn *conn, struct pending *p);
+
+/* How many of its commands may wait for their replies. */
+uint32_t conn_queue_limit(const struct conn *conn);
 
 /* Stop running commands until the reason has gone. */
 void conn_stall(struct conn *conn, enum conn_stall why);

@@ -7,6 +7,7 @@
 #include "core/coord.h"
 #include "core/msg.h"
 #include "core/ring.h"
+#include "ipc/tls.h"
 #include "workers/info.h"
 
 /* Settings of the client side. Strings are borrowed; all may change between two turns (reload). */
@@ -20,6 +21,9 @@ struct engine_conf {
                              /* are in the middle of a command are not read from; 0: no limit */
     uint64_t output_total;   /* beyond it the largest are closed; 0: no limit */
     const char *requirepass; /* NULL or "": no password */
+    struct tls_context *tls; /* connections begin with a handshake; NULL: they are plain */
+    uint32_t handshake_ms;   /* it may take so long; 0: CLIENTS_HANDSHAKE_MS */
+    uint32_t queue_limit;    /* commands of one connection that wait; 0: LIMIT_PIPELINE */
     uint32_t timeout_ms;     /* of a request that names none; for messages only */
 };
 

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "ipc/frame.h"
 #include "ipc/msg_codec.h"
+#include "ipc/wire.h"
 #include "shm/mailbox.h"
 #include "workers/link_set.h"
 
@@ -20,9 +21,9 @@
 /* ---- an outgoing connection: everything that this worker says to one worker of another node ---- */
 
 enum link_state {
-    LINK_WAITING, /* not connected; tries again at retry_at_us */
-    LINK_CONNECTING,
-    LINK_GREETING, /* HELLO sent, the answer is awaited */
+    LINK_WAITING,    /* not connected; tries again at retry_at_us */
+    LINK_CONNECTING, /* and the TLS handshake, if there is one */
+    LINK_GREETING,   /* HELLO sent, the answer is awaited */
     LINK_UP
 };
 
@@ -36,7 +37,7 @@ struct link {
     bool failed; /* down since it was last up: not worth sending to */
     bool ever_up;
     bool queued; /* in set->dirty */
-    int fd;
+    struct wire wire;
     struct loop_watch watch;
     struct buf out;   /* frames */
     struct buf hello; /* handshake bytes, before everything in out */
@@ -56,7 +57,7 @@ struct link {
 
 struct inlink {
     struct link_set *set;
-    int fd;
+    struct wire wire;
     struct loop_watch watch;
     struct frame_reader in;
     struct buf out; /* HELLO and PONG */
@@ -83,6 +84,7 @@ struct link_set {
     struct link_set_events events;
     struct loop *loop;
     struct msg_codec *codec;
+    struct tls_context *tls; /* of new connections; NULL: plain */
     struct link_set_stats stats;
 
     uint16_t self, members; /* of the newest view; self RING_NO_OWNER: none yet */

@@ -22,7 +22,7 @@ static void drop(struct inlink *i)
     struct link_set *s = i->set;
 
     loop_remove(s->loop, &i->watch);
-    close(i->fd);
+    wire_close(&i->wire);
     frame_reader_free(&i->in);
     buf_free(&i->out);
     if (!i->known)
@@ -64,7 +64,7 @@ static void drop_older(struct inlink *newest)
 static bool flush(struct inlink *i)
 {
     while (buf_len(&i->out) > 0) {
-        ssize_t n = send(i->fd, buf_head(&i->out), buf_len(&i->out), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = wire_send(&i->wire, buf_head(&i->out), buf_len(&i->out));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -165,10 +165,28 @@ static void count_drop(struct link_set *s, int rc)
         s->stats.dropped_handshake++;
 }
 
+/* Returns true when the TLS handshake is done. It may end the link. */
+static bool shake(struct inlink *i)
+{
+    uint32_t wanted = EPOLLIN;
+    char why[TLS_WHY];
+    int rc = wire_handshake(&i->wire, &wanted, why);
+
+    if (rc == 0 || rc == -ERR_AGAIN) {
+        loop_modify(i->set->loop, &i->watch, rc == 0 ? (uint32_t)EPOLLIN : wanted);
+        return rc == 0;
+    }
+    i->set->stats.dropped_handshake++;
+    drop(i);
+    return false;
+}
+
 static void on_ready(void *arg, uint32_t events)
 {
     struct inlink *i = arg;
 
+    if (!wire_ready(&i->wire) && !shake(i))
+        return;
     if ((events & EPOLLOUT) && !flush(i)) {
         lose(i);
         return;
@@ -178,7 +196,7 @@ static void on_ready(void *arg, uint32_t events)
         size_t room;
         struct slice payload;
         uint8_t *at = frame_reader_space(&i->in, &room);
-        ssize_t n = at == NULL ? 0 : recv(i->fd, at, room, MSG_DONTWAIT);
+        ssize_t n = at == NULL ? 0 : wire_recv(&i->wire, at, room);
         int rc;
 
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -227,13 +245,14 @@ static void on_accept(void *arg, uint32_t events)
             continue;
         }
         i->set = s;
-        i->fd = fd;
+        wire_init(&i->wire, fd);
         i->begun_us = clock_mono_us();
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         frame_reader_init(&i->in, STRANGER_FRAME);
         buf_init(&i->out, 1u << 20);
-        if (loop_add(s->loop, &i->watch, fd, EPOLLIN, on_ready, i) != 0) {
-            close(fd);
+        if ((s->tls != NULL && wire_secure(&i->wire, s->tls, true) != 0) ||
+            loop_add(s->loop, &i->watch, fd, EPOLLIN, on_ready, i) != 0) {
+            wire_close(&i->wire);
             free(i);
             continue;
         }

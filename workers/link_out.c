@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/rand.h"
 #include "ipc/sockaddr.h"
 #include "workers/link_impl.h"
@@ -27,7 +28,7 @@ void link_out_init(struct link *l, struct link_set *s, uint16_t member, uint16_t
     l->node = m->id;
     snprintf(l->address, sizeof l->address, "%s", m->address);
     l->port = (uint16_t)(m->peer_port + worker);
-    l->fd = -1;
+    wire_init(&l->wire, -1);
     l->retry_us = LINK_RETRY_MIN;
     l->made_us = clock_mono_us();
     buf_init(&l->out, LIMIT_LINK_OUTPUT);
@@ -39,13 +40,12 @@ void link_out_init(struct link *l, struct link_set *s, uint16_t member, uint16_t
 /* Close the socket; no callback. */
 static void hang_up(struct link *l)
 {
-    if (l->fd < 0)
+    if (l->wire.fd < 0)
         return;
     if (l->state == LINK_UP)
         l->set->stats.links_up--;
     loop_remove(l->set->loop, &l->watch);
-    close(l->fd);
-    l->fd = -1;
+    wire_close(&l->wire);
     l->state = LINK_WAITING;
     buf_clear(&l->hello);
     frame_reader_free(&l->in);
@@ -106,30 +106,53 @@ static int begin_connect(const struct link *l)
 
 void link_out_connect(struct link *l)
 {
-    ASSERT(l->state == LINK_WAITING && l->fd < 0);
+    ASSERT(l->state == LINK_WAITING && l->wire.fd < 0);
     l->begun_us = clock_mono_us();
-    l->fd = begin_connect(l);
-    if (l->fd < 0 ||
-        loop_add(l->set->loop, &l->watch, l->fd, EPOLLIN | EPOLLOUT, on_ready, l) != 0) {
-        if (l->fd >= 0)
-            close(l->fd);
-        l->fd = -1;
+    wire_init(&l->wire, begin_connect(l));
+    if (l->wire.fd < 0 ||
+        loop_add(l->set->loop, &l->watch, l->wire.fd, EPOLLIN | EPOLLOUT, on_ready, l) != 0) {
+        wire_close(&l->wire);
         link_out_fail(l);
         return;
     }
     l->state = LINK_CONNECTING;
 }
 
+/* Is the connection there, and its TLS handshake done if there is one? */
+static bool connected(struct link *l)
+{
+    struct tls_context *tls = l->set->tls;
+    uint32_t wanted = EPOLLIN;
+    char why[TLS_WHY];
+    int error = 0, rc = 0;
+    socklen_t len = sizeof error;
+
+    if (l->wire.tls == NULL) {
+        if (getsockopt(l->wire.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0)
+            rc = -ERR_CLOSED;
+        else if (tls != NULL)
+            rc = wire_secure(&l->wire, tls, false);
+    }
+    if (rc == 0 && !wire_ready(&l->wire))
+        rc = wire_handshake(&l->wire, &wanted, why);
+    if (rc == -ERR_AGAIN) {
+        loop_modify(l->set->loop, &l->watch, wanted);
+        return false;
+    }
+    if (rc == -ERR_DENIED) {
+        l->set->stats.dropped_handshake++;
+        if (!l->failed)
+            log_warn("TLS handshake with the worker at %s:%u failed: %s", l->address, l->port, why);
+    }
+    if (rc != 0)
+        link_out_fail(l);
+    return rc == 0;
+}
+
 static void greet(struct link *l)
 {
-    int error = 0;
-    socklen_t len = sizeof error;
     static const uint8_t zeros[LINK_NONCE];
 
-    if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
-        link_out_fail(l);
-        return;
-    }
     rand_bytes(l->nonce, sizeof l->nonce);
     l->state = LINK_GREETING;
     if (link_hello_append(l->set, &l->hello, LINK_CALLER, l->nonce, zeros, l->worker, false) != 0)
@@ -181,7 +204,7 @@ static void want_write(struct link *l, bool yes)
 static int write_out(struct link *l, struct buf *b)
 {
     while (buf_len(b) > 0) {
-        ssize_t n = send(l->fd, buf_head(b), buf_len(b), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = wire_send(&l->wire, buf_head(b), buf_len(b));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -257,7 +280,7 @@ static void on_input(struct link *l)
         size_t room;
         struct slice payload;
         uint8_t *at = frame_reader_space(&l->in, &room);
-        ssize_t n = at == NULL ? 0 : recv(l->fd, at, room, MSG_DONTWAIT);
+        ssize_t n = at == NULL ? 0 : wire_recv(&l->wire, at, room);
         int rc = 0;
 
         if (n < 0 && errno == EINTR)
@@ -269,10 +292,10 @@ static void on_input(struct link *l)
             return;
         }
         frame_reader_filled(&l->in, (size_t)n);
-        while (l->fd >= 0 && (rc = frame_reader_next(&l->in, &payload)) == 1)
+        while (l->wire.fd >= 0 && (rc = frame_reader_next(&l->in, &payload)) == 1)
             if ((rc = take(l, payload)) != 0)
                 break;
-        if (l->fd < 0)
+        if (l->wire.fd < 0)
             return;
         if (rc < 0) {
             if (rc == -ERR_FORMAT)
@@ -290,12 +313,13 @@ static void on_ready(void *arg, uint32_t events)
     struct link *l = arg;
 
     if (l->state == LINK_CONNECTING) {
-        greet(l);
+        if (connected(l))
+            greet(l);
         return;
     }
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         on_input(l);
-    if (l->fd < 0 || !(events & EPOLLOUT))
+    if (l->wire.fd < 0 || !(events & EPOLLOUT))
         return;
     uint64_t before = l->set->stats.bytes_out;
     link_out_flush(l);

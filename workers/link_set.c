@@ -81,6 +81,11 @@ void link_set_sibling_down(struct link_set *s, uint16_t worker)
     link_mail_down(s, worker);
 }
 
+void link_set_set_tls(struct link_set *s, struct tls_context *tls)
+{
+    s->tls = tls;
+}
+
 void link_set_stats(const struct link_set *s, struct link_set_stats *out)
 {
     *out = s->stats;
@@ -259,6 +264,7 @@ int link_set_open(struct link_set **out, const struct link_set_conf *conf,
     s->events = *events;
     s->loop = loop;
     s->codec = msg_codec_new();
+    s->tls = conf->tls;
     s->self = RING_NO_OWNER;
     s->gossip_fd = conf->runtime_dir == NULL
                        ? -1

@@ -18,6 +18,7 @@
 #include "core/msg.h"
 #include "core/ring.h"
 #include "ipc/loop.h"
+#include "ipc/tls.h"
 #include "shm/worker_seg.h"
 
 struct link_set;
@@ -42,6 +43,7 @@ struct link_set_conf {
     uint32_t peer_timeout_ms;    /* 0: 500 */
     int listen_fd;               /* peer port, non-blocking, listening; stays the caller's; or -1 */
     const char *runtime_dir;     /* mailboxes and gossip.sock; NULL: neither */
+    struct tls_context *tls;     /* see link_set_set_tls() */
     const int *wake_fd;          /* eventfd of each worker [workers]; NULL without mailboxes */
     struct worker_seg *seg;      /* own segment, open for writing: mailboxes live on it; borrowed */
 };
@@ -67,6 +69,10 @@ int link_set_open(struct link_set **out, const struct link_set_conf *conf,
 
 /* Close everything; no callbacks. The loop must not turn again: its hooks live as long as it. */
 void link_set_close(struct link_set *s);
+
+/* From now on connections to and from other nodes begin with a TLS handshake; NULL: they are plain.
+ * Borrowed until the next call; those that are open keep what they have. */
+void link_set_set_tls(struct link_set *s, struct tls_context *tls);
 
 /* A new ring view, borrowed during the call. Links to members that are new connect; links to slots
  * whose member, address or port changed are closed (on_down) and made anew. */

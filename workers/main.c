@@ -124,12 +124,15 @@ static void fill_engine_conf(struct worker *w)
     w->engine.conf = (struct engine_conf){
         .max_clients = (c->node.max_clients + w->workers - 1) / w->workers,
         .timeout_s = c->limits.client_idle_ms / 1000u,
-        .keepalive_s = 300,
+        .keepalive_s = (c->limits.tcp_keepalive_ms + 999u) / 1000u,
         .input_limit = c->limits.client_input_bytes,
         .output_limit = c->limits.client_output_bytes,
         .input_total = c->limits.total_input_bytes / w->workers,
         .output_total = c->limits.total_output_bytes / w->workers,
         .requirepass = c->security.requirepass,
+        .tls = w->client_tls,
+        .handshake_ms = c->limits.handshake_timeout_ms,
+        .queue_limit = c->limits.client_queue,
         .timeout_ms = c->cluster.request_timeout_ms,
     };
 }
@@ -146,6 +149,7 @@ static void on_reload(void *arg)
         return;
     }
     log_setup(w->child.process_name, (enum log_level)conf_log_level(&w->conf));
+    worker_tls_reload(w);
     fill_engine_conf(w);
     struct coord_conf coord_conf;
     fill_coord_conf(w, &coord_conf);
@@ -287,6 +291,7 @@ static void open_links(struct worker *w)
         .listen_fd = child_fd(&w->child, "peer"),
         .runtime_dir = w->conf.node.runtime_dir,
         .wake_fd = w->wake_fd,
+        .tls = w->peer_tls,
         .seg = &w->seg,
     };
     struct link_set_events events = {.arg = w, .on_message = on_message, .on_down = on_link_down};
@@ -359,6 +364,10 @@ int main(int argc, char **argv)
     if (w->index >= w->workers)
         give_up("start", -ERR_INVAL, "the index is beyond the number of workers");
 
+    if (worker_tls_open(w, error) != 0) {
+        log_error("%s", error);
+        return CONF_EXIT;
+    }
     w->loop = loop_new();
     if (w->loop == NULL)
         give_up("start", -ERR_NOMEM, NULL);

@@ -35,6 +35,7 @@ struct worker {
     struct buf scratch_a, scratch_b;
     struct handoff_state *handoff; /* see handoff_host.h */
     struct quorum_rule rules[CONF_PREFIXES + 1];
+    struct tls_context *client_tls, *peer_tls; /* NULL: plain */
     struct link_set *links;
     int wake_fd[LIMIT_WORKERS];
     struct clients *clients;
@@ -60,6 +61,12 @@ int worker_turn_start(struct worker *w);
 bool worker_turn_ring(struct worker *w);
 /* Stop accepting, finish what is in flight, then stop the loop. */
 void worker_turn_drain(struct worker *w);
+
+/* worker_tls.c: certificates and keys. The first time everything must be there: -ERR_INVAL or
+ * -ERR_NOMEM with a reason. Later, what cannot be used is logged and the old stays in force;
+ * connections keep what they began with. */
+int worker_tls_open(struct worker *w, char why[TLS_WHY]);
+void worker_tls_reload(struct worker *w);
 
 /* worker_info.c: fill what INFO and CONFIG GET want; the engine's callbacks. */
 void worker_info_fill(void *arg, struct worker_info *info);
