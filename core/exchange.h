@@ -6,7 +6,7 @@
  * included. So a node is the sum of its 16 children (EXCHANGE_FAN bits more), the root is the sum of
  * everything, and kept leaves (store/merkle_leaf.h) are the nodes of depth leaf_bits: both ends may
  * keep leaves of different depths, shallower nodes are sums of leaves, deeper ones sums of rows.
- * Below the root 32 bits of a sum travel; what two such sums hide the root still shows.
+ * Below the root EXCHANGE_SUM_BYTES of a sum travel.
  *
  * The course. The initiator does all the driving: one request at a time, each answered once; the
  * responder keeps nothing but the answer that it is working on.
@@ -51,8 +51,10 @@ enum {
     EXCHANGE_CHILDREN = 16,     /* 1 << EXCHANGE_FAN */
     EXCHANGE_BITS = 28,         /* depth of the deepest nodes */
     EXCHANGE_NODES = 64,        /* nodes in one COMPARE or LIST */
+    EXCHANGE_SUM_BYTES = 6,     /* of a sum in COMPARE */
     EXCHANGE_LIST_ROWS = 8,     /* a node with at most so many rows is listed */
-    EXCHANGE_LIST = 1024,       /* entries in one LIST or LISTED */
+    EXCHANGE_LISTED_ROWS = 32,  /* a node with more rows at the responder is moved as a range */
+    EXCHANGE_LIST = 2560,       /* entries in one LIST or LISTED */
     EXCHANGE_BATCH = 256 << 10, /* bytes of objects in one message; one object may pass it */
     REPAIR_ENTRY_BYTES = 33,    /* position 16, digest 8, time_ms 8, flags 1 */
     REPAIR_DROP_BYTES = 24      /* position 16, digest 8 */
