@@ -4,21 +4,50 @@
 
 #include "core/member.h"
 
-/* member.c */
-struct member_row *member_find(struct membership *m, const struct node_id *id);
+#define MEMBER_HEALTH_WORST 8 /* Lifeguard's bound of the local health multiplier */
+
+/* member_index.c */
+void member_index_init(struct membership *m, void *memory, uint32_t rows);
+/* Enter a row under its id, name and place; take it out before any of these change. */
+void member_index_add(struct membership *m, struct member_row *row);
+void member_index_remove(struct membership *m, struct member_row *row);
+/* State or incarnation have changed. */
+void member_index_update(struct membership *m, struct member_row *row);
+/* Some row of this name, or at this place (of those that have not left); NULL. */
+struct member_row *member_find_name(const struct membership *m, const char *name);
+struct member_row *member_find_place(const struct membership *m, const char *address,
+                                     uint16_t port);
+static inline uint16_t member_number(const struct membership *m, const struct member_row *row)
+{
+    return row == NULL ? MEMBER_NO_ROW : (uint16_t)(row - m->row);
+}
+/* The group in whose hash a row is. */
+unsigned member_group(const struct member_row *row);
+/* News about a row is to be passed on, or was once. */
+void member_spread(struct membership *m, struct member_row *row);
+void member_spread_less(struct membership *m, struct member_row *row);
+/* Rows with news, freshest first, those told longest ago first among these: at most `size`. */
+unsigned member_news_list(struct membership *m, struct member_row **out, unsigned size);
+
+/* member_news.c */
 bool member_same_place(const struct member *a, const struct member *b);
 /* Take a row's state over and let everyone know. */
 void member_set_state(struct membership *m, struct member_row *row, uint8_t state, uint64_t now_us);
-void member_spread(struct membership *m, struct member_row *row);
-struct gossip member_news_of(const struct member_row *row);
+struct gossip member_news_of(const struct membership *m, const struct member_row *row);
 int member_take_news(struct membership *m, const struct node_id *sender,
                      const struct member_endpoint *from, const struct gossip_NEWS *news,
                      uint64_t now_us);
 
+/* member_sync.c */
+void member_take_sync(struct membership *m, const struct gossip_SYNC *g);
+int member_take_digest(struct membership *m, struct member_row *row,
+                       const struct member_endpoint *from, const struct gossip_DIGEST *g,
+                       uint64_t now_us);
+struct gossip member_digest(const struct membership *m);
+
 /* member_suspect.c */
-/* Suspect a member, or confirm the suspicion, because `by` got no answer from it. */
-void member_suspect(struct membership *m, struct member_row *row, const struct node_id *by,
-                    uint64_t now_us);
+/* Suspect a member, or confirm the suspicion, because the one in row `by` got no answer from it. */
+void member_suspect(struct membership *m, struct member_row *row, uint16_t by, uint64_t now_us);
 /* Probe a member that others suspect, or that a worker misses, beside the round. */
 void member_check(struct membership *m, struct member_row *row, uint64_t now_us);
 void member_check_ack(struct membership *m, uint64_t sequence);
@@ -26,13 +55,15 @@ void member_check_ack(struct membership *m, uint64_t sequence);
 uint64_t member_suspect_step(struct membership *m, uint64_t now_us);
 /* Speak up against what is said of this node: its incarnation becomes higher than `above`. */
 void member_refute(struct membership *m, uint64_t above);
-/* Tell a few members at once what is now known of this one. */
-void member_tell_some(struct membership *m, const struct member_row *row);
+
+/* member_pause.c */
+void member_notice_pause(struct membership *m, uint64_t now_us);
 
 /* member_ring.c */
-struct gossip member_digest(const struct membership *m);
 struct gossip member_ring_message(const struct membership *m, uint8_t *owner_bytes);
 int member_take_ring(struct membership *m, const struct gossip_RING *g);
+/* <0, 0, >0: that version against the ring that is known here. */
+int member_ring_compare(const struct membership *m, uint64_t epoch, const uint8_t *proposer);
 void member_try_founding(struct membership *m);
 /* Put members that took the place of others into the ring, where it still names those. */
 void member_mend_ring(struct membership *m);
@@ -41,6 +72,9 @@ bool member_in_ring(const struct membership *m, const struct node_id *id);
 /* member_probe.c */
 void member_send(struct membership *m, const struct member_endpoint *to, const struct gossip *first,
                  const struct member_row *about);
+/* Try by a stream what datagrams did not bring about. */
+void member_send_stream(struct membership *m, const struct member_row *row,
+                        const struct gossip *probe);
 struct gossip member_probe_message(uint64_t sequence, const struct node_id *target);
 int member_take_probe(struct membership *m, const struct member_endpoint *from,
                       const struct gossip_PROBE *g);
@@ -49,6 +83,8 @@ void member_take_ack(struct membership *m, const struct node_id *sender, const s
 void member_take_nack(struct membership *m, const struct gossip_NACK *g);
 int member_take_probe_for(struct membership *m, const struct member_endpoint *from,
                           const struct gossip_PROBE_FOR *g, uint64_t now_us);
+/* A new row: it is to be probed in this round, at a random place. */
+void member_enter_round(struct membership *m, uint16_t row);
 struct member_endpoint member_endpoint_of(const struct member *m);
 
 #endif

@@ -9,42 +9,58 @@
 #define PROBE_ROUNDS    2 /* a probe lasts so many timeouts: one direct, one for the indirect way */
 #define NEWS_IN_PACKET  24
 #define SYNC_EVERY      10 /* intervals between full exchanges with a random member */
-#define HEALTH_WORST    8  /* Lifeguard's bound of the local health multiplier */
+#define PROBE_CHOICE    8  /* of so many next in the round the one least heard of is probed */
 
 /* ---- packets ---- */
 
 /* Send a first message with the ring's digest, news about `about` (NULL: nobody in particular), this
- * node's own, and what has been passed on least often so far. */
+ * node's own, and what has been passed on least often so far. What is said against the receiver comes
+ * before the question whether it is there: so its answer refutes it. */
 void member_send(struct membership *m, const struct member_endpoint *to, const struct gossip *first,
                  const struct member_row *about)
 {
     struct gossip list[4 + NEWS_IN_PACKET];
-    struct member_row *news[4 + NEWS_IN_PACKET] = {NULL};
+    struct member_row *news[NEWS_IN_PACKET];
     unsigned count = 0;
 
+    if (about != NULL && about != &m->row[0] && about->m.state != MEMBER_ALIVE)
+        list[count++] = member_news_of(m, about);
     list[count++] = *first;
     list[count++] = member_digest(m);
-    list[count++] = member_news_of(&m->row[0]);
-    if (about != NULL && about != &m->row[0] && about->m.state != MEMBER_ALIVE)
-        list[count++] = member_news_of(about);
-    unsigned must = count;
-    uint32_t most = 0;
-    for (uint16_t i = 1; i < m->count; i++)
-        if (m->row[i].transmissions > most)
-            most = m->row[i].transmissions;
-    /* Freshest news first: at most a few dozen levels, each a pass over the rows with news left. */
-    for (uint32_t level = most; level > 0 && count < 4 + NEWS_IN_PACKET; level--) {
-        for (uint16_t i = 1; i < m->count && count < 4 + NEWS_IN_PACKET; i++) {
-            if (m->row[i].transmissions != level || &m->row[i] == about)
-                continue;
-            news[count] = &m->row[i];
-            list[count++] = member_news_of(&m->row[i]);
-        }
+    list[count++] = member_news_of(m, &m->row[0]);
+    unsigned must = count, fresh = member_news_list(m, news, NEWS_IN_PACKET), kept = 0;
+    for (unsigned i = 0; i < fresh; i++) {
+        if (news[i] == about)
+            continue;
+        news[kept++] = news[i];
+        list[count++] = member_news_of(m, news[i]);
     }
     unsigned sent = m->host.send(m->host.arg, to->address, to->port, list, must, count);
     for (unsigned i = must; i < sent && i < count; i++)
-        if (news[i] != NULL)
-            news[i]->transmissions--;
+        member_spread_less(m, news[i - must]);
+}
+
+void member_send_stream(struct membership *m, const struct member_row *row,
+                        const struct gossip *probe)
+{
+    struct gossip list[4];
+    unsigned count = 0;
+
+    if (row->m.state != MEMBER_ALIVE)
+        list[count++] = member_news_of(m, row);
+    list[count++] = *probe;
+    list[count++] = member_news_of(m, &m->row[0]);
+    list[count++] = member_digest(m);
+    m->counts[MEMBER_COUNT_stream_probes]++;
+    m->host.stream(m->host.arg, row->m.address, row->m.gossip_port, list, count);
+}
+
+struct member_endpoint member_endpoint_of(const struct member *m)
+{
+    struct member_endpoint e = {.port = m->gossip_port};
+
+    memcpy(e.address, m->address, sizeof e.address);
+    return e;
 }
 
 struct gossip member_probe_message(uint64_t sequence, const struct node_id *target)
@@ -67,7 +83,12 @@ int member_take_probe(struct membership *m, const struct member_endpoint *from,
     if (g->target.len != 0 && g->target.len != NODE_ID_BYTES)
         return -ERR_FORMAT;
     if (g->target.len != 0 && memcmp(g->target.data, m->row[0].m.id.b, NODE_ID_BYTES) != 0)
-        return 0; /* meant for whoever was at this address before */
+        return 0;          /* meant for whoever was at this address before */
+    if (from->port == 0) { /* the answer goes the same way: member_tell() */
+        m->stream_asked = true;
+        m->stream_sequence = g->sequence;
+        return 0;
+    }
     member_send(m, from, &ack, NULL);
     return 0;
 }
@@ -119,7 +140,7 @@ void member_take_ack(struct membership *m, const struct node_id *sender, const s
         m->health--;
     if (row != NULL && node_id_equal(sender, &m->probe_id)) {
         row->last_ack_us = now_us;
-        row->rtt_us = now_us - m->probe_sent_us;
+        row->rtt_us = (uint32_t)(now_us - m->probe_sent_us);
     }
 }
 
@@ -154,11 +175,7 @@ static uint64_t send_nacks(struct membership *m, uint64_t now_us)
 
 static void shuffle(struct membership *m)
 {
-    m->order_count = 0;
     m->order_next = 0;
-    for (uint16_t i = 1; i < m->count; i++)
-        if (m->row[i].m.state != MEMBER_LEFT)
-            m->order[m->order_count++] = i;
     for (uint16_t i = m->order_count; i > 1; i--) {
         uint16_t k = (uint16_t)rand_below(&m->rand, i);
         uint16_t swap = m->order[i - 1];
@@ -168,25 +185,59 @@ static void shuffle(struct membership *m)
     }
 }
 
-/* The next member of the round; faulty ones are passed over, see poke_faulty(). */
+void member_enter_round(struct membership *m, uint16_t row)
+{
+    uint16_t at =
+        (uint16_t)(m->order_next + rand_below(&m->rand, m->order_count - m->order_next + 1u));
+
+    m->order[m->order_count++] = m->order[at];
+    m->order[at] = row;
+}
+
+/* Go on in the round, past those that are not probed in turn: faulty ones, see poke(). */
+static void advance(struct membership *m)
+{
+    for (uint16_t k = 0; k < m->order_count; k++) {
+        if (m->order_next == m->order_count)
+            shuffle(m);
+        if (m->row[m->order[m->order_next]].m.state < MEMBER_FAULTY)
+            return;
+        m->order_next++;
+    }
+}
+
+/* The next member of the round; but of the few behind it (and, near its end, those of its beginning)
+ * the one goes first that has been silent for longest. The dead are silent: in a small cluster they
+ * are probed at once, and in a large one nobody's turn is put off for longer than the round lasts,
+ * unless it is heard of. */
 static struct member_row *next_to_probe(struct membership *m)
 {
-    for (int round = 0; round < 2; round++) {
-        while (m->order_next < m->order_count) {
-            uint16_t i = m->order[m->order_next++];
+    uint16_t best = MEMBER_NO_ROW;
 
-            if (i < m->count && m->row[i].m.state < MEMBER_FAULTY)
-                return &m->row[i];
-        }
-        shuffle(m);
+    advance(m);
+    for (uint16_t k = 0; k < m->order_count && k < PROBE_CHOICE; k++) {
+        uint16_t at = (uint16_t)((m->order_next + k) % m->order_count);
+        const struct member_row *row = &m->row[m->order[at]];
+
+        if (row->m.state < MEMBER_FAULTY &&
+            (best == MEMBER_NO_ROW || row->heard_us < m->row[m->order[best]].heard_us))
+            best = at;
     }
-    return NULL;
+    if (best == MEMBER_NO_ROW)
+        return NULL;
+    uint16_t row = m->order[best];
+    if (best >= m->order_next) { /* not yet in this round */
+        m->order[best] = m->order[m->order_next];
+        m->order[m->order_next++] = row;
+    }
+    return &m->row[row];
 }
 
 static void begin_probe(struct membership *m, struct member_row *row, uint64_t now_us)
 {
     m->probing = true;
-    m->indirect = m->probe_forgiven = false;
+    m->indirect = false;
+    m->probe_forgiven_us = 0;
     m->probe_asked = m->probe_nacks = 0;
     m->probe_id = row->m.id;
     m->probe_sequence = ++m->sequence;
@@ -199,13 +250,21 @@ static void begin_probe(struct membership *m, struct member_row *row, uint64_t n
     member_send(m, &to, &probe, row);
 }
 
+/* Through others, and by a stream: perhaps it is datagrams that do not get through. */
 static void probe_indirectly(struct membership *m)
 {
     struct gossip ask = {.kind = GOSSIP_PROBE_FOR,
                          .u.PROBE_FOR = {.sequence = m->probe_sequence,
                                          .target = slice_of(m->probe_id.b, NODE_ID_BYTES)}};
 
+    struct member_row *target = member_find(m, &m->probe_id);
+
     m->indirect = true;
+    if (target != NULL) {
+        struct gossip probe = member_probe_message(m->probe_sequence, &m->probe_id);
+
+        member_send_stream(m, target, &probe);
+    }
     if (m->count < 3)
         return;
     uint16_t start = (uint16_t)(1 + rand_below(&m->rand, m->count - 1u));
@@ -229,36 +288,28 @@ static void fail_probe(struct membership *m, uint64_t now_us)
     m->probing = false;
     m->counts[MEMBER_COUNT_probes_failed]++;
     /* Not even those whom we asked for help were there: perhaps it is us (Lifeguard §IV-A). */
-    if (m->probe_asked > 0 && m->probe_nacks == 0 && m->health < HEALTH_WORST)
+    if (m->probe_asked > 0 && m->probe_nacks == 0 && m->health < MEMBER_HEALTH_WORST)
         m->health++;
     if (row != NULL)
-        member_suspect(m, row, &m->row[0].m.id, now_us);
+        member_suspect(m, row, 0, now_us);
 }
 
 /* Faulty members and unmet founders are tried once in a while: one of each an interval. */
 static void poke(struct membership *m)
 {
-    uint16_t start = (uint16_t)rand_below(&m->rand, m->count);
     struct gossip probe;
 
-    for (uint16_t k = 0; k < m->count; k++) {
-        struct member_row *row = &m->row[(start + k) % m->count];
-
-        if (row->m.state != MEMBER_FAULTY)
-            continue;
+    if (m->faulty_count > 0) {
+        struct member_row *row = &m->row[m->faulty[rand_below(&m->rand, m->faulty_count)]];
         struct member_endpoint to = member_endpoint_of(&row->m);
+
         probe = member_probe_message(++m->sequence, NULL);
         member_send(m, &to, &probe, row);
-        break;
     }
     for (uint32_t i = 0; i < m->conf.seed_count; i++) {
         const struct member_endpoint *seed = &m->conf.seeds[i];
-        bool met = false;
 
-        for (uint16_t k = 0; k < m->count && !met; k++)
-            met = m->row[k].m.gossip_port == seed->port &&
-                  strcmp(m->row[k].m.address, seed->address) == 0;
-        if (met)
+        if (member_find_place(m, seed->address, seed->port) != NULL)
             continue;
         probe = member_probe_message(++m->sequence, NULL);
         member_send(m, seed, &probe, NULL);
@@ -275,35 +326,6 @@ static void sync_sometimes(struct membership *m)
         m->host.sync(m->host.arg, row->m.address, row->m.gossip_port);
 }
 
-/* We did not run for a while: what others failed to answer meanwhile says nothing about them. What
- * was under way gets that time again, and some for answers that wait to be read; but only once, so
- * that a machine that is always late still comes to an end with a dead member. */
-static void notice_own_pause(struct membership *m, uint64_t now_us)
-{
-    if (m->promised_us == 0 || now_us < m->promised_us + m->conf.probe_timeout_us / 2)
-        return;
-    uint64_t more = now_us - m->promised_us + m->conf.probe_timeout_us;
-
-    m->counts[MEMBER_COUNT_own_pauses]++;
-    if (!m->probe_forgiven) {
-        m->probe_indirect_us += more;
-        m->probe_end_us += more;
-    }
-    m->probe_forgiven = true;
-    for (unsigned i = 0; i < MEMBER_CHECKS; i++) {
-        if (!m->check[i].forgiven)
-            m->check[i].next_us += more;
-        m->check[i].forgiven = true;
-    }
-    for (uint16_t i = 1; i < m->count; i++) {
-        if (!m->row[i].forgiven) {
-            m->row[i].suspected_us += more;
-            m->row[i].faulty_at_us += more;
-        }
-        m->row[i].forgiven = true;
-    }
-}
-
 static uint64_t earliest(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -311,7 +333,7 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 
 uint64_t member_step(struct membership *m, uint64_t now_us)
 {
-    notice_own_pause(m, now_us);
+    member_notice_pause(m, now_us);
     if (m->probing && !m->indirect && now_us >= m->probe_indirect_us)
         probe_indirectly(m);
     if (m->probing && now_us >= m->probe_end_us)
@@ -337,12 +359,4 @@ uint64_t member_step(struct membership *m, uint64_t now_us)
         next = earliest(next, m->indirect ? m->probe_end_us : m->probe_indirect_us);
     m->promised_us = next;
     return next;
-}
-
-void member_hint_down(struct membership *m, const struct node_id *id, uint64_t now_us)
-{
-    struct member_row *row = member_find(m, id);
-
-    if (row != NULL && row != &m->row[0] && row->m.state == MEMBER_ALIVE)
-        member_check(m, row, now_us);
 }

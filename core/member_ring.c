@@ -1,7 +1,6 @@
 /* Membership: the ring document: founding, exchange, replacement, and the view made of it. */
 #include "base/check.h"
 #include "base/err.h"
-#include "base/hash.h"
 #include "core/claim.h"
 #include "core/member_impl.h"
 
@@ -13,26 +12,6 @@ bool member_in_ring(const struct membership *m, const struct node_id *id)
         if (node_id_equal(&m->ring.id[i], id))
             return true;
     return false;
-}
-
-/* The members' hash covers who they are and where, not how they are: states travel as news. The sum
- * does not depend on the order of rows. */
-struct gossip member_digest(const struct membership *m)
-{
-    uint64_t sum = 0;
-
-    for (uint16_t i = 0; i < m->count; i++) {
-        const struct member *a = &m->row[i].m;
-
-        sum += hash64_seed(a->id.b, NODE_ID_BYTES,
-                           hash64(a->address, strlen(a->address)) + a->gossip_port);
-    }
-    return (struct gossip){
-        .kind = GOSSIP_DIGEST,
-        .u.DIGEST = {.epoch = m->ring.epoch,
-                     .proposer = slice_of(m->ring.proposer.b, NODE_ID_BYTES),
-                     .members_hash = sum},
-    };
 }
 
 struct gossip member_ring_message(const struct membership *m, uint8_t *owner_bytes)
@@ -56,8 +35,10 @@ struct gossip member_ring_message(const struct membership *m, uint8_t *owner_byt
     };
 }
 
-static int compare(uint64_t epoch, const uint8_t *proposer, const struct member_ring *r)
+int member_ring_compare(const struct membership *m, uint64_t epoch, const uint8_t *proposer)
 {
+    const struct member_ring *r = &m->ring;
+
     if (epoch != r->epoch)
         return epoch < r->epoch ? -1 : 1;
     return memcmp(proposer, r->proposer.b, NODE_ID_BYTES);
@@ -105,7 +86,7 @@ int member_take_ring(struct membership *m, const struct gossip_RING *g)
         return -ERR_FORMAT;
     if (!sound(g, count, q))
         return -ERR_FORMAT;
-    if (compare(g->epoch, g->proposer.data, r) <= 0)
+    if (member_ring_compare(m, g->epoch, g->proposer.data) <= 0)
         return 0;
     r->epoch = g->epoch;
     memcpy(r->proposer.b, g->proposer.data, NODE_ID_BYTES);
@@ -123,14 +104,6 @@ int member_take_ring(struct membership *m, const struct gossip_RING *g)
 
 /* ---- founding ---- */
 
-static struct member_row *row_at(struct membership *m, const struct member_endpoint *e)
-{
-    for (uint16_t i = 0; i < m->count; i++)
-        if (m->row[i].m.gossip_port == e->port && strcmp(m->row[i].m.address, e->address) == 0)
-            return &m->row[i];
-    return NULL;
-}
-
 void member_try_founding(struct membership *m)
 {
     static const struct member_endpoint none;
@@ -142,7 +115,8 @@ void member_try_founding(struct membership *m)
         return;
     for (uint32_t i = 0; i < count; i++) {
         const struct member_endpoint *e = m->conf.seed_count > 0 ? &m->conf.seeds[i] : &none;
-        struct member_row *row = m->conf.seed_count > 0 ? row_at(m, e) : &m->row[0];
+        struct member_row *row =
+            m->conf.seed_count > 0 ? member_find_place(m, e->address, e->port) : &m->row[0];
 
         /* Whoever knows a ring will tell it; founding another would only lose against it. */
         if (row == NULL || (row != &m->row[0] && (!row->ring_heard || row->ring_epoch != 0)))
@@ -220,11 +194,8 @@ void member_view(const struct membership *m, struct ring_view *out)
     out->member_count = r->count;
     for (uint16_t i = 0; i < r->count; i++) {
         struct member *to = &out->members[i];
-        const struct member_row *row = NULL;
+        const struct member_row *row = member_find(m, &r->id[i]);
 
-        for (uint16_t k = 0; k < m->count && row == NULL; k++)
-            if (node_id_equal(&m->row[k].m.id, &r->id[i]))
-                row = &m->row[k];
         if (row != NULL) {
             *to = row->m;
         } else { /* in the ring, but nobody has told us who it is: not reachable */

@@ -8,16 +8,7 @@
 #define CHECKERS      4 /* members, about, that check a suspicion they hear of */
 #define CHECK_TRIES   3
 #define TOLD_AT_ONCE  3
-#define HEALTH_WORST  8
-
-static uint32_t count_alive(const struct membership *m)
-{
-    uint32_t alive = 0;
-
-    for (uint16_t i = 0; i < m->count; i++)
-        alive += m->row[i].m.state == MEMBER_ALIVE;
-    return alive;
-}
+#define REFUTED_TO    6 /* members that hear of a refutation from the suspect itself */
 
 /* How long a suspicion lasts with so many confirmations out of those that can be had: from the whole
  * time to a third of it, by the logarithm (Lifeguard §IV-B). Where nobody else can confirm, half.
@@ -27,8 +18,7 @@ static uint64_t lasts(const struct membership *m, unsigned confirmations)
 {
     static const uint32_t percent[CONFIRMATIONS + 1][CONFIRMATIONS + 1] = {
         {50, 50, 50, 50}, {100, 33, 33, 33}, {100, 58, 33, 33}, {100, 67, 47, 33}};
-    uint32_t alive = count_alive(m); /* this node included, the suspect not */
-    uint32_t others = alive == 0 ? 0 : alive - 1;
+    uint32_t others = m->alive_count - 1u; /* neither this node nor the suspect */
 
     if (others > CONFIRMATIONS)
         others = CONFIRMATIONS;
@@ -37,14 +27,15 @@ static uint64_t lasts(const struct membership *m, unsigned confirmations)
     return m->conf.suspicion_us * percent[others][confirmations] / 100;
 }
 
-void member_tell_some(struct membership *m, const struct member_row *row)
+/* Tell a few members at once what is now known of this one. */
+static void tell_some(struct membership *m, const struct member_row *row, unsigned most)
 {
     uint16_t start = (uint16_t)rand_below(&m->rand, m->count);
     unsigned told = 0;
 
-    for (uint16_t k = 0; k < m->count && told < TOLD_AT_ONCE; k++) {
+    for (uint16_t k = 0; k < m->count && told < most; k++) {
         const struct member_row *to = &m->row[(start + k) % m->count];
-        struct gossip news = member_news_of(row);
+        struct gossip news = member_news_of(m, row);
 
         if (to == &m->row[0] || to == row || to->m.state != MEMBER_ALIVE)
             continue;
@@ -61,9 +52,10 @@ void member_refute(struct membership *m, uint64_t above)
     m->counts[MEMBER_COUNT_refutations]++;
     if (self->m.incarnation <= above)
         self->m.incarnation = above + 1;
-    if (m->health < HEALTH_WORST)
+    member_index_update(m, self);
+    if (m->health < MEMBER_HEALTH_WORST)
         m->health++; /* we were too slow for somebody */
-    member_tell_some(m, self);
+    tell_some(m, self, REFUTED_TO);
     m->host.changed(m->host.arg, false);
 }
 
@@ -75,9 +67,10 @@ static void send_check(struct membership *m, struct member_check *c, const struc
     struct gossip probe = member_probe_message(c->sequence, &row->m.id);
     struct member_endpoint to = member_endpoint_of(&row->m);
 
-    c->tries--;
     c->next_us = now_us + m->conf.probe_timeout_us;
     member_send(m, &to, &probe, row);
+    if (++c->tries == 2)
+        member_send_stream(m, row, &probe);
 }
 
 void member_check(struct membership *m, struct member_row *row, uint64_t now_us)
@@ -92,8 +85,7 @@ void member_check(struct membership *m, struct member_row *row, uint64_t now_us)
     }
     if (vacant == NULL)
         return;
-    *vacant =
-        (struct member_check){.id = row->m.id, .sequence = ++m->sequence, .tries = CHECK_TRIES};
+    *vacant = (struct member_check){.id = row->m.id, .sequence = ++m->sequence};
     m->counts[MEMBER_COUNT_probes]++;
     send_check(m, vacant, row, now_us);
 }
@@ -107,48 +99,49 @@ void member_check_ack(struct membership *m, uint64_t sequence)
         }
 }
 
+/* Whoever has accused a member goes on asking: each question tells it what it has to refute. */
 static void step_check(struct membership *m, struct member_check *c, uint64_t now_us)
 {
     struct member_row *row = member_find(m, &c->id);
 
-    if (row == NULL || row->m.state >= MEMBER_FAULTY) {
-        c->sequence = 0;
-    } else if (c->tries > 0) {
-        send_check(m, c, row, now_us);
-    } else {
-        c->sequence = 0;
+    if (row != NULL && c->tries == CHECK_TRIES) {
         m->counts[MEMBER_COUNT_probes_failed]++;
-        member_suspect(m, row, &m->row[0].m.id, now_us);
+        member_suspect(m, row, 0, now_us);
     }
+    if (row == NULL || row->m.state >= MEMBER_FAULTY ||
+        (c->tries >= CHECK_TRIES && row->m.state == MEMBER_ALIVE))
+        c->sequence = 0;
+    else
+        send_check(m, c, row, now_us);
 }
 
 /* ---- suspicions ---- */
 
-static bool accuse(struct member_row *row, const struct node_id *by)
+/* False if it has been accused in this name already. */
+static bool accuse(struct member_row *row, uint16_t by)
 {
     for (unsigned i = 0; i < row->confirmers; i++)
-        if (node_id_equal(&row->confirmer[i], by))
+        if (row->confirmer[i] == by)
             return false;
     if (row->confirmers == MEMBER_CONFIRMERS)
         return false;
-    row->confirmer[row->confirmers++] = *by;
+    row->confirmer[row->confirmers++] = by;
     return true;
 }
 
 /* What we have found out ourselves is what we pass on. */
-static void put_first(struct member_row *row, const struct node_id *by)
+static void put_first(struct member_row *row, uint16_t by)
 {
     for (unsigned i = 1; i < row->confirmers; i++)
-        if (node_id_equal(&row->confirmer[i], by)) {
+        if (row->confirmer[i] == by) {
             row->confirmer[i] = row->confirmer[0];
-            row->confirmer[0] = *by;
+            row->confirmer[0] = by;
         }
 }
 
-void member_suspect(struct membership *m, struct member_row *row, const struct node_id *by,
-                    uint64_t now_us)
+void member_suspect(struct membership *m, struct member_row *row, uint16_t by, uint64_t now_us)
 {
-    bool own = node_id_equal(by, &m->row[0].m.id);
+    bool own = by == 0;
     bool first = row->m.state == MEMBER_ALIVE;
 
     if (row->m.state > MEMBER_SUSPECT || row == &m->row[0])
@@ -157,7 +150,7 @@ void member_suspect(struct membership *m, struct member_row *row, const struct n
         member_set_state(m, row, MEMBER_SUSPECT, now_us);
         row->suspicions++;
         row->suspected_us = now_us;
-        row->forgiven = false;
+        row->forgiven_us = 0;
         m->counts[MEMBER_COUNT_suspicions]++;
     }
     if (!accuse(row, by))
@@ -168,7 +161,7 @@ void member_suspect(struct membership *m, struct member_row *row, const struct n
     member_spread(m, row);
     if (own) {
         put_first(row, by);
-        member_tell_some(m, row);
+        tell_some(m, row, TOLD_AT_ONCE);
     }
     /* The suspect is to hear of it in any case; in large clusters a few see to that. */
     if (first && (own || rand_below(&m->rand, m->count - 1u) <= CHECKERS))
@@ -187,17 +180,53 @@ uint64_t member_suspect_step(struct membership *m, uint64_t now_us)
         if (c->sequence != 0 && c->next_us < next)
             next = c->next_us;
     }
-    for (uint16_t i = 1; i < m->count; i++) {
-        struct member_row *row = &m->row[i];
+    for (uint16_t i = 0; i < m->suspect_count;) {
+        struct member_row *row = &m->row[m->suspect[i]];
 
-        if (row->m.state != MEMBER_SUSPECT)
-            continue;
-        if (now_us >= row->faulty_at_us) {
+        if (now_us >= row->faulty_at_us) { /* which takes it from the list */
             member_set_state(m, row, MEMBER_FAULTY, now_us);
-            member_tell_some(m, row);
-        } else if (row->faulty_at_us < next) {
-            next = row->faulty_at_us;
+            tell_some(m, row, TOLD_AT_ONCE);
+            continue;
         }
+        if (row->faulty_at_us < next)
+            next = row->faulty_at_us;
+        i++;
     }
     return next;
+}
+
+/* ---- pauses of our own ---- */
+
+/* What of `more` may still be given to something that was given so much before. */
+static uint64_t forgive(const struct membership *m, uint64_t *given, uint64_t more)
+{
+    uint64_t left = m->conf.suspicion_us > *given ? m->conf.suspicion_us - *given : 0;
+
+    more = more < left ? more : left;
+    *given += more;
+    return more;
+}
+
+/* We did not run for a while: what others failed to answer meanwhile says nothing about them. What
+ * was under way gets that time again, and some for answers that wait to be read; but not without end,
+ * so that a machine that is always late still comes to an end with a dead member. */
+void member_notice_pause(struct membership *m, uint64_t now_us)
+{
+    if (m->promised_us == 0 || now_us < m->promised_us + m->conf.probe_timeout_us / 2)
+        return;
+    uint64_t more = now_us - m->promised_us + m->conf.probe_timeout_us;
+
+    m->counts[MEMBER_COUNT_own_pauses]++;
+    uint64_t given = forgive(m, &m->probe_forgiven_us, more);
+    m->probe_indirect_us += given;
+    m->probe_end_us += given;
+    for (unsigned i = 0; i < MEMBER_CHECKS; i++)
+        m->check[i].next_us += forgive(m, &m->check[i].forgiven_us, more);
+    for (uint16_t i = 0; i < m->suspect_count; i++) {
+        struct member_row *row = &m->row[m->suspect[i]];
+
+        given = forgive(m, &row->forgiven_us, more);
+        row->suspected_us += given;
+        row->faulty_at_us += given;
+    }
 }

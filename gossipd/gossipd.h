@@ -21,6 +21,7 @@ struct gossipd {
     struct msg_codec *codec;
     struct packet_box box;
     struct membership members;
+    void *member_memory;
     struct verdict_table verdicts;
     struct stream_set *streams;
     struct tls_context *tls; /* of the streams; NULL: plain */

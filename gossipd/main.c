@@ -56,6 +56,22 @@ static void host_sync(void *arg, const char *address, uint16_t port)
     stream_exchange(g->streams, address, port);
 }
 
+static void host_stream(void *arg, const char *address, uint16_t port, const struct gossip *list,
+                        unsigned count)
+{
+    struct gossipd *g = arg;
+    int rc;
+
+    buf_clear(&g->out);
+    rc = packet_begin(&g->box, &g->out);
+    for (unsigned i = 0; i < count && rc == 0; i++)
+        rc = packet_append(&g->out, &list[i], SIZE_MAX);
+    if (rc != 0)
+        return; /* like a connection that is lost */
+    packet_seal(&g->box, &g->out);
+    stream_send(g->streams, address, port, slice_of(buf_head(&g->out), buf_len(&g->out)));
+}
+
 static void host_changed(void *arg, bool ring)
 {
     gossipd_changed(arg, ring);
@@ -72,13 +88,7 @@ static void host_refused(void *arg, const char *text)
 
 /* ---- receiving ---- */
 
-static void step(void *arg)
-{
-    struct gossipd *g = arg;
-    uint64_t next = member_step(&g->members, clock_mono_us());
-
-    loop_arm(g->loop, &g->step_timer, next, step, g);
-}
+static void on_step(void *arg);
 
 int gossipd_take(struct gossipd *g, const struct node_id *sender,
                  const struct member_endpoint *from, struct slice messages)
@@ -110,12 +120,10 @@ static int open_packet(struct gossipd *g, enum packet_way way, struct slice pack
     return rc;
 }
 
-static void on_datagram(void *arg, uint32_t events)
+static void read_datagrams(struct gossipd *g)
 {
     static uint8_t bytes[LARGEST_DATAGRAM];
-    struct gossipd *g = arg;
 
-    (void)events;
     for (int i = 0; i < DATAGRAMS_PER_TURN; i++) {
         struct sockaddr_storage a;
         socklen_t len = sizeof a;
@@ -133,7 +141,28 @@ static void on_datagram(void *arg, uint32_t events)
         if (open_packet(g, PACKET_DATAGRAM, slice_of(bytes, (size_t)n), &sender, &messages) == 0)
             gossipd_take(g, &sender, &from, messages);
     }
-    step(g);
+}
+
+static void step(void *arg)
+{
+    struct gossipd *g = arg;
+    uint64_t next = member_step(&g->members, clock_mono_us());
+
+    loop_arm(g->loop, &g->step_timer, next, on_step, g);
+}
+
+/* After a pause both the timer is due and answers wait: these are read before anybody is judged. */
+static void on_step(void *arg)
+{
+    read_datagrams(arg);
+    step(arg);
+}
+
+static void on_datagram(void *arg, uint32_t events)
+{
+    (void)events;
+    read_datagrams(arg);
+    step(arg);
 }
 
 /* What a worker says of its links. Only processes of this node can reach the socket. */
@@ -175,21 +204,31 @@ static void on_verdict(void *arg, uint32_t events)
 
 /* ---- streams ---- */
 
+struct telling {
+    struct gossipd *g;
+    struct buf *out;
+    int rc;
+};
+
 static void append(void *arg, const struct gossip *m)
 {
-    packet_append(arg, m, SIZE_MAX);
+    struct telling *t = arg;
+
+    if (t->rc == 0 && buf_len(t->out) == 0)
+        t->rc = packet_begin(&t->g->box, t->out);
+    if (t->rc == 0)
+        t->rc = packet_append(t->out, m, SIZE_MAX);
 }
 
-static int stream_tell(void *arg, bool answer, struct buf *out)
+static int stream_tell(void *arg, enum member_turn turn, struct buf *out)
 {
     struct gossipd *g = arg;
-    int rc = packet_begin(&g->box, out);
+    struct telling t = {.g = g, .out = out};
 
-    if (rc != 0)
-        return rc;
-    member_tell_all(&g->members, answer, append, out);
-    packet_seal(&g->box, out);
-    return 0;
+    member_tell(&g->members, turn, append, &t);
+    if (t.rc == 0 && buf_len(out) > 0)
+        packet_seal(&g->box, out);
+    return t.rc;
 }
 
 static int stream_take(void *arg, const struct member_endpoint *from, struct slice packet)
@@ -255,18 +294,23 @@ static void open_members(struct gossipd *g)
     const struct member_host host = {.arg = g,
                                      .send = host_send,
                                      .sync = host_sync,
+                                     .stream = host_stream,
                                      .changed = host_changed,
                                      .refused = host_refused};
 
     memset(&seg, 0, sizeof seg);
-    int rc = node == NULL ? -ERR_NOMEM : node_seg_attach(&seg, g->conf.node.runtime_dir);
+    g->member_memory = malloc(member_memory(LIMIT_MEMBERS));
+    int rc = node == NULL || g->member_memory == NULL
+                 ? -ERR_NOMEM
+                 : node_seg_attach(&seg, g->conf.node.runtime_dir);
     if (rc == 0)
         rc = node_seg_read(&seg, node);
     if (rc != 0)
         give_up(dir_name, rc, seg.segment.why);
     fill_self(g, node, &self);
     fill_conf(&g->conf, &conf);
-    member_init(&g->members, &conf, &host, &self, clock_wall_ms(), rand_id());
+    member_init(&g->members, g->member_memory, LIMIT_MEMBERS, &conf, &host, &self, clock_wall_ms(),
+                rand_id());
     packet_init(&g->box, g->conf.cluster.name, &self, g->child.incarnation,
                 slice_str(g->conf.cluster.secret));
     node_seg_close(&seg);
@@ -363,5 +407,6 @@ int main(int argc, char **argv)
     stream_close(g->streams);
     ring_seg_close(&g->ring_seg);
     gossip_seg_close(&g->gossip_seg);
+    free(g->member_memory);
     return 0;
 }

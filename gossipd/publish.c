@@ -13,6 +13,8 @@ static void count(struct gossipd *g)
         [MEMBER_COUNT_probes] = CTR_gossip_probes,
         [MEMBER_COUNT_acks] = CTR_gossip_acks,
         [MEMBER_COUNT_indirect_probes] = CTR_gossip_indirect_probes,
+        [MEMBER_COUNT_stream_probes] = CTR_gossip_stream_probes,
+        [MEMBER_COUNT_ahead] = CTR_gossip_ahead,
         [MEMBER_COUNT_probes_failed] = CTR_gossip_probes_failed,
         [MEMBER_COUNT_suspicions] = CTR_gossip_suspicions,
         [MEMBER_COUNT_confirmations] = CTR_gossip_confirmations,

@@ -26,8 +26,7 @@ static const char magic[8] = {'C', 'W', 'R', 'I', 'N', 'G', '1', '\n'};
 
 static void emit(void *arg, const struct gossip *g)
 {
-    if (g->kind == GOSSIP_NEWS || g->kind == GOSSIP_RING)
-        msg_codec_encode_gossip(g, arg);
+    msg_codec_encode_gossip(g, arg);
 }
 
 static int write_synced(const char *path, const struct buf *b)
@@ -73,7 +72,7 @@ void gossipd_save(struct gossipd *g)
         return;
     memcpy(head, magic, sizeof magic);
     buf_filled(&b, SAVED_HEADER);
-    member_tell_all(&g->members, false, emit, &b);
+    member_tell_all(&g->members, emit, &b);
     store_le64(buf_head(&b) + 8, hash64(buf_head(&b) + SAVED_HEADER, buf_len(&b) - SAVED_HEADER));
     snprintf(path, sizeof path, "%s/ring", g->conf.node.data_dir);
     snprintf(tmp, sizeof tmp, "%s/ring.tmp", g->conf.node.data_dir);

@@ -1,4 +1,4 @@
-/* Full exchanges over TCP. Runs in gossipd; knows frames and connections, nothing of membership. */
+/* Exchanges over TCP. Runs in gossipd; knows frames and connections, nothing of membership. */
 #include "gossipd/stream.h"
 
 #include "base/check.h"
@@ -20,8 +20,10 @@
 
 struct stream {
     struct stream_set *set;
-    bool used, ours; /* ours: we connected */
-    bool told;       /* everything that we have to say is in `out` */
+    bool used, ours;  /* ours: we connected */
+    bool exchange;    /* ours: and not for a packet of the caller's */
+    bool last;        /* what is in `out` is the last that we have to say */
+    unsigned packets; /* received */
     struct wire wire;
     struct member_endpoint peer;
     struct loop_watch watch;
@@ -75,7 +77,7 @@ static bool flush(struct stream *s)
         }
         buf_consume(&s->out, (size_t)n);
     }
-    if (!s->ours && s->told) {
+    if (s->last) {
         end(s, true);
         return false;
     }
@@ -83,10 +85,25 @@ static bool flush(struct stream *s)
     return true;
 }
 
-/* One frame has to come: the other side's packet. The one who accepted then answers. */
-static bool take_frames(struct stream *s)
+/* Say what there is to say at this turn. *none: nothing. */
+static int tell(struct stream *s, enum member_turn turn, bool *none)
+{
+    struct buf packet = {0};
+    int rc = s->set->ops->tell(s->set->ops->arg, turn, &packet);
+
+    *none = buf_len(&packet) == 0;
+    if (rc == 0 && !*none)
+        rc = frame_append(&s->out, slice_of(buf_head(&packet), buf_len(&packet)));
+    buf_free(&packet);
+    return rc;
+}
+
+/* The one who accepted hears a question and answers, and may then be told more; the one who called
+ * hears the answer, and says what the other lacks. Returns false if the stream has ended. */
+static bool take_frame(struct stream *s)
 {
     struct slice packet;
+    bool none = false;
     int rc = frame_reader_next(&s->in, &packet);
 
     if (rc == 0)
@@ -95,20 +112,14 @@ static bool take_frames(struct stream *s)
         rc = s->set->ops->take(s->set->ops->arg, &s->peer, packet);
     else
         s->set->ops->take(s->set->ops->arg, &s->peer, slice_of(NULL, 0)); /* counted as malformed */
-    if (rc != 0 || s->ours) {
+    s->packets++;
+    if (rc == 0 && (s->ours || s->packets == 1))
+        rc = tell(s, s->ours ? MEMBER_ADDS : MEMBER_ANSWERS, &none);
+    s->last = s->ours;
+    if (rc != 0 || none || s->packets == 2) {
         end(s, rc == 0);
         return false;
     }
-    struct buf answer = {0};
-    rc = s->set->ops->tell(s->set->ops->arg, true, &answer);
-    if (rc == 0)
-        rc = frame_append(&s->out, slice_of(buf_head(&answer), buf_len(&answer)));
-    buf_free(&answer);
-    if (rc != 0) {
-        end(s, false);
-        return false;
-    }
-    s->told = true;
     return flush(s);
 }
 
@@ -149,16 +160,12 @@ static void on_ready(void *arg, uint32_t events)
             continue;
         if (n < 0 && errno == EAGAIN)
             return;
-        if (n <= 0) {
-            end(s, false);
+        if (n <= 0) { /* the caller hangs up when it has nothing to add */
+            end(s, n == 0 && !s->ours && s->packets == 1 && buf_len(&s->out) == 0);
             return;
         }
         frame_reader_filled(&s->in, (size_t)n);
-        if (s->told && !s->ours) {
-            end(s, false); /* more than the one packet */
-            return;
-        }
-        if (!take_frames(s))
+        if (!s->last && !take_frame(s))
             return;
     }
 }
@@ -209,29 +216,43 @@ static void on_accept(void *arg, uint32_t events)
     sockaddr_read(&a, s->peer.address, &port);
 }
 
-void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
+static struct stream *call(struct stream_set *set, const char *address, uint16_t port)
 {
-    for (unsigned i = 0; i < STREAM_MAX; i++) {
-        const struct stream *s = &set->stream[i];
-
-        if (s->used && s->ours && s->peer.port == port && strcmp(s->peer.address, address) == 0)
-            return;
-    }
     int fd = sockaddr_connect(address, port);
     struct stream *s = fd < 0 ? NULL : start(set, fd, true);
+
     if (s == NULL) {
         set->ops->done(set->ops->arg, false);
-        return;
+        return NULL;
     }
     snprintf(s->peer.address, sizeof s->peer.address, "%s", address);
     s->peer.port = port;
-    struct buf packet = {0};
-    int rc = set->ops->tell(set->ops->arg, false, &packet);
-    if (rc == 0)
-        rc = frame_append(&s->out, slice_of(buf_head(&packet), buf_len(&packet)));
-    buf_free(&packet);
-    s->told = true;
-    if (rc != 0)
+    return s;
+}
+
+void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
+{
+    bool none;
+
+    for (unsigned i = 0; i < STREAM_MAX; i++) {
+        const struct stream *s = &set->stream[i];
+
+        if (s->used && s->exchange && s->peer.port == port && strcmp(s->peer.address, address) == 0)
+            return;
+    }
+    struct stream *s = call(set, address, port);
+    if (s == NULL)
+        return;
+    s->exchange = true;
+    if (tell(s, MEMBER_ASKS, &none) != 0 || none)
+        end(s, false);
+}
+
+void stream_send(struct stream_set *set, const char *address, uint16_t port, struct slice packet)
+{
+    struct stream *s = call(set, address, port);
+
+    if (s != NULL && frame_append(&s->out, packet) != 0)
         end(s, false);
 }
 

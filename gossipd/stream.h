@@ -1,5 +1,6 @@
-/* Full exchanges over TCP: one packet each way, each in a frame (ipc/frame.h), then the connection is
- * closed. Bounded in number, size and time. Runs in gossipd. */
+/* Exchanges over TCP: the caller sends a packet, the other answers with one, the caller may add a third
+ * and closes the connection. Each packet is in a frame (ipc/frame.h). Bounded in number, size and
+ * time. Runs in gossipd. */
 #ifndef CLOCKWISE_GOSSIPD_STREAM_H
 #define CLOCKWISE_GOSSIPD_STREAM_H
 
@@ -12,8 +13,8 @@ struct stream_set;
 
 struct stream_ops {
     void *arg;
-    /* Append a sealed packet with everything that this node knows. */
-    int (*tell)(void *arg, bool answer, struct buf *out);
+    /* Append a sealed packet with what is to be said at this turn, or nothing. */
+    int (*tell)(void *arg, enum member_turn turn, struct buf *out);
     /* Take a packet that arrived. Not 0: the connection is dropped without an answer. */
     int (*take)(void *arg, const struct member_endpoint *from, struct slice packet);
     /* An exchange ended. */
@@ -32,5 +33,9 @@ void stream_set_tls(struct stream_set *s, struct tls_context *tls);
 /* Begin an exchange; done() tells how it went. Does nothing if one with this place is under way or
  * too many are. Never blocks. */
 void stream_exchange(struct stream_set *s, const char *address, uint16_t port);
+
+/* Send this sealed packet; the answer goes to take(), done() tells how it went. Does nothing if too
+ * many streams are under way. Never blocks. */
+void stream_send(struct stream_set *s, const char *address, uint16_t port, struct slice packet);
 
 #endif

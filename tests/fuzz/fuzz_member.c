@@ -7,10 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define FEW 12 /* rows: so few that they are soon all taken */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct msg_codec *codec;
 static struct membership members;
+static void *memory;
 static struct ring_view view;
 
 static void require(bool ok)
@@ -38,6 +41,17 @@ static void no_sync(void *arg, const char *address, uint16_t port)
     require(port != 0);
 }
 
+static void stream(void *arg, const char *address, uint16_t port, const struct gossip *list,
+                   unsigned count)
+{
+    require(hear(arg, address, port, list, count, count) == count);
+}
+
+static void told(void *arg, const struct gossip *g)
+{
+    require(hear(arg, "10.0.0.2", 1, g, 1, 1) == 1);
+}
+
 static void no_change(void *arg, bool ring)
 {
     (void)arg, (void)ring;
@@ -50,8 +64,11 @@ static void no_refusal(void *arg, const char *text)
 
 static void begin(void)
 {
-    const struct member_host host = {
-        .send = hear, .sync = no_sync, .changed = no_change, .refused = no_refusal};
+    const struct member_host host = {.send = hear,
+                                     .sync = no_sync,
+                                     .stream = stream,
+                                     .changed = no_change,
+                                     .refused = no_refusal};
     struct member_conf conf = {.q_bits = 3,
                                .n = 3,
                                .probe_interval_us = 1000000,
@@ -66,7 +83,9 @@ static void begin(void)
     }
     snprintf(self.name, sizeof self.name, "a");
     snprintf(self.address, sizeof self.address, "10.0.0.1");
-    member_init(&members, &conf, &host, &self, 1000, 1);
+    free(memory);
+    memory = malloc(member_memory(FEW));
+    member_init(&members, memory, FEW, &conf, &host, &self, 1000, 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -88,12 +107,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         in.len -= 2;
         if (who & 8)
             member_step(&members, now_us);
+        if (who & 32)
+            member_tell(&members, who % 3, told, NULL);
         if (who & 16)
             member_hint_down(&members, &sender, now_us);
         if (msg_codec_next_gossip(codec, &in, &g) != 0)
             break;
         (void)member_receive(&members, &sender, &from, &g, now_us);
-        require(members.count >= 1 && members.count <= LIMIT_MEMBERS);
+        require(members.count >= 1 && members.count <= FEW);
         require(members.row[0].m.state == MEMBER_ALIVE);
     }
     for (int i = 0; i < 10; i++) {

@@ -27,6 +27,12 @@ static void no_sync(void *arg, const char *address, uint16_t port)
     (void)arg, (void)address, (void)port;
 }
 
+static void no_stream(void *arg, const char *address, uint16_t port, const struct gossip *list,
+                      unsigned count)
+{
+    (void)arg, (void)address, (void)port, (void)list, (void)count;
+}
+
 static void no_change(void *arg, bool ring)
 {
     (void)arg, (void)ring;
@@ -39,8 +45,11 @@ static void no_refusal(void *arg, const char *text)
 
 static void begin(struct gossipd *g, const char *dir)
 {
-    const struct member_host host = {
-        .send = mute, .sync = no_sync, .changed = no_change, .refused = no_refusal};
+    const struct member_host host = {.send = mute,
+                                     .sync = no_sync,
+                                     .stream = no_stream,
+                                     .changed = no_change,
+                                     .refused = no_refusal};
     struct member_conf conf = {.q_bits = 6, .n = 3, .probe_interval_us = 1, .seed_count = 1};
     struct member self = {.id = {{1}}, .port = 1, .gossip_port = 2, .workers = 2, .weight = 100};
 
@@ -52,13 +61,15 @@ static void begin(struct gossipd *g, const char *dir)
     g->loop = loop_new();
     g->codec = msg_codec_new();
     snprintf(g->conf.node.data_dir, sizeof g->conf.node.data_dir, "%s", dir);
-    member_init(&g->members, &conf, &host, &self, 1000, 1);
+    g->member_memory = malloc(member_memory(LIMIT_MEMBERS));
+    member_init(&g->members, g->member_memory, LIMIT_MEMBERS, &conf, &host, &self, 1000, 1);
 }
 
 static void finish(struct gossipd *g)
 {
     loop_free(g->loop);
     msg_codec_free(g->codec);
+    free(g->member_memory);
 }
 
 /* A ring of this node and another. */

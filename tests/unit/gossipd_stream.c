@@ -1,4 +1,4 @@
-/* Full exchanges of gossip: one packet each way, and nothing else. */
+/* Exchanges of gossip: a question, an answer, what the other lacks, and nothing else. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "gossipd/stream.h"
@@ -24,6 +24,7 @@ struct side {
     struct stream_ops ops;
     struct stream_set *set;
     size_t tell_len; /* of the packet that it tells */
+    size_t adds_len; /* of what it adds to an answer */
     int verdict;     /* what take() answers */
     unsigned told, answered, taken, malformed, done, failed;
     size_t taken_len;
@@ -36,15 +37,16 @@ struct world {
     uint16_t port;
 };
 
-static int tell(void *arg, bool answer, struct buf *out)
+static int tell(void *arg, enum member_turn turn, struct buf *out)
 {
     struct side *s = arg;
-    uint8_t *p = buf_reserve(out, s->tell_len);
+    size_t len = turn == MEMBER_ADDS ? s->adds_len : s->tell_len;
+    uint8_t *p = buf_reserve(out, len);
 
-    memset(p, answer ? 'A' : 'Q', s->tell_len);
-    buf_filled(out, s->tell_len);
-    s->told += !answer;
-    s->answered += answer;
+    memset(p, "QA+"[turn], len);
+    buf_filled(out, len);
+    s->told += turn == MEMBER_ASKS;
+    s->answered += turn == MEMBER_ANSWERS;
     return 0;
 }
 
@@ -134,6 +136,38 @@ static void test_exchange(void **state)
     assert_int_equal(w->a.failed + w->b.failed, 0);
 }
 
+static void test_adds(void **state)
+{
+    struct world *w = *state;
+
+    for (unsigned i = 1; i <= 50; i++) {
+        w->a.adds_len = i * 1711;
+        stream_exchange(w->a.set, "127.0.0.1", w->port);
+        UNTIL(w, w->a.done == i && w->b.taken == 2 * i);
+        assert_int_equal(w->b.taken_len, w->a.adds_len);
+        assert_int_equal(w->a.taken, i);
+        assert_int_equal(w->b.answered, i);
+    }
+    assert_int_equal(w->a.failed + w->b.failed, 0);
+}
+
+static void test_callers_packet(void **state)
+{
+    struct world *w = *state;
+
+    stream_send(w->a.set, "127.0.0.1", w->port, slice_str("a probe"));
+    stream_send(w->a.set, "127.0.0.1", w->port, slice_str("another"));
+    stream_exchange(w->a.set, "127.0.0.1", w->port); /* probes do not stand in its way */
+    UNTIL(w, w->a.done == 3);
+    assert_int_equal(w->b.taken, 3);
+    assert_int_equal(w->a.taken, 3);
+    assert_int_equal(w->a.told, 1);
+    for (unsigned i = 0; i < 40; i++) /* more than there may be */
+        stream_send(w->a.set, "127.0.0.1", w->port, slice_str("too many"));
+    assert_true(w->a.failed > 0);
+    UNTIL(w, w->a.done + w->a.failed == 43);
+}
+
 static void test_large(void **state)
 {
     struct world *w = *state;
@@ -215,6 +249,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST("both sides learn what the other knows", test_exchange),
+        TEST("the caller may add what the other lacks", test_adds),
+        TEST("a packet of the caller's own gets an answer", test_callers_packet),
         TEST("packets are bounded", test_large),
         TEST("who is not believed gets no answer", test_refused),
         TEST("damaged and cut exchanges end, others do not notice", test_garbage),
