@@ -211,5 +211,5 @@ void member_view(const struct membership *m, struct ring_view *out)
     }
     uint32_t q = 1u << r->q_bits;
     for (uint32_t p = 0; p < q; p++)
-        out->owner[p] = r->epoch == 0 ? RING_NO_OWNER : r->owner[p];
+        out->owner[p] = out->next[p] = r->epoch == 0 ? RING_NO_OWNER : r->owner[p];
 }

@@ -3,12 +3,20 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/hash.h"
 
 #include <string.h>
 
 static bool text_ends(const char *text, size_t size)
 {
     return memchr(text, 0, size) != NULL;
+}
+
+static bool owner_valid(const struct ring_view *v, uint16_t owner)
+{
+    if (owner == RING_NO_OWNER)
+        return v->epoch == 0;
+    return owner < v->member_count && v->members[owner].state != MEMBER_LEFT;
 }
 
 bool ring_view_valid(const struct ring_view *v)
@@ -23,18 +31,22 @@ bool ring_view_valid(const struct ring_view *v)
 
         if (!text_ends(m->name, sizeof m->name) || !text_ends(m->zone, sizeof m->zone) ||
             !text_ends(m->address, sizeof m->address) || m->workers < 1 ||
-            m->workers > LIMIT_WORKERS || m->state > MEMBER_LEFT)
+            m->workers > LIMIT_WORKERS || m->state > MEMBER_LEFT || m->going > MEMBER_GONE)
             return false;
     }
-    for (uint32_t p = 0; p < (1u << v->q_bits); p++) {
-        if (v->owner[p] == RING_NO_OWNER) {
-            if (v->epoch != 0)
-                return false;
-        } else if (v->owner[p] >= v->member_count || v->members[v->owner[p]].state == MEMBER_LEFT) {
+    for (uint32_t p = 0; p < (1u << v->q_bits); p++)
+        if (!owner_valid(v, v->owner[p]) || !owner_valid(v, v->next[p]) ||
+            v->phase[p] > RING_SWITCHED)
             return false;
-        }
-    }
     return true;
+}
+
+bool ring_is_changing(const struct ring_view *v)
+{
+    for (uint32_t p = 0; p < (1u << v->q_bits); p++)
+        if (v->owner[p] != v->next[p])
+            return true;
+    return false;
 }
 
 int ring_compare(const struct ring_view *a, const struct ring_view *b)
@@ -54,14 +66,15 @@ static bool zone_taken(const struct ring_view *v, const struct ring_walk *w, uns
 }
 
 /* The distinct owners met clockwise from a partition, at most LIMIT_MEMBERS of them. */
-static unsigned collect_owners(const struct ring_view *v, uint32_t partition, uint16_t *met)
+static unsigned collect_owners(const struct ring_view *v, const uint16_t *owner, uint32_t partition,
+                               uint16_t *met)
 {
     uint32_t q = 1u << v->q_bits;
     uint64_t seen[LIMIT_MEMBERS / 64] = {0};
     unsigned count = 0;
 
     for (uint32_t step = 0; step < q; step++) {
-        uint16_t m = v->owner[(partition + step) & (q - 1)];
+        uint16_t m = owner[(partition + step) & (q - 1)];
 
         if (m == RING_NO_OWNER || (seen[m / 64] >> (m % 64) & 1))
             continue;
@@ -73,12 +86,22 @@ static unsigned collect_owners(const struct ring_view *v, uint32_t partition, ui
     return count;
 }
 
-void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned n,
-                         struct ring_walk *out)
+/* A print of the set of primaries: the order does not count. */
+static uint32_t print_of(const struct ring_view *v, const struct ring_walk *w)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < w->primaries; i++)
+        sum += hash64(v->members[w->member[i]].id.b, NODE_ID_BYTES);
+    return (uint32_t)(sum >> 32) | 1;
+}
+
+static void walk_table(const struct ring_view *v, const uint16_t *owner, uint32_t partition,
+                       unsigned n, struct ring_walk *out)
 {
     uint16_t met[LIMIT_MEMBERS];
     bool used[LIMIT_MEMBERS] = {false};
-    unsigned count = collect_owners(v, partition, met);
+    unsigned count = collect_owners(v, owner, partition, met);
     unsigned taken = 0;
 
     ASSERT(n >= 1 && n <= LIMIT_REPLICAS);
@@ -98,13 +121,41 @@ void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned
         if (!used[i])
             out->member[taken++] = met[i];
     out->count = (uint8_t)taken;
+    out->print = print_of(v, out);
+}
+
+void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned n,
+                         struct ring_walk *out)
+{
+    walk_table(v, v->owner, partition, n, out);
+}
+
+void ring_walk_next(const struct ring_view *v, uint32_t partition, unsigned n,
+                    struct ring_walk *out)
+{
+    walk_table(v, v->next, partition, n, out);
 }
 
 void ring_index_build(const struct ring_view *v, unsigned n, struct ring_index *out)
 {
     out->partitions = 1u << v->q_bits;
-    for (uint32_t p = 0; p < out->partitions; p++)
-        ring_walk_partition(v, p, n, &out->walk[p]);
+    for (uint32_t p = 0; p < out->partitions; p++) {
+        bool switched = v->phase[p] == RING_SWITCHED;
+
+        walk_table(v, switched ? v->next : v->owner, p, n, &out->walk[p]);
+        if (v->phase[p] == RING_SETTLED)
+            out->other[p].count = out->other[p].primaries = 0;
+        else
+            walk_table(v, switched ? v->owner : v->next, p, n, &out->other[p]);
+    }
+}
+
+int ring_walk_primary(const struct ring_walk *walk, uint16_t member)
+{
+    for (uint8_t i = 0; i < walk->primaries; i++)
+        if (walk->member[i] == member)
+            return i;
+    return -1;
 }
 
 uint16_t ring_find(const struct ring_view *v, const struct node_id *id)

@@ -4,7 +4,10 @@
  * A view is versioned by (epoch, proposer): the higher epoch wins, then the higher proposer id. A
  * member's index in a view stays the same from one view to the next as long as the member is in the
  * ring; a removed member keeps its index with state MEMBER_LEFT. Source: Dynamo §4.2, §4.3, §6.2
- * (strategy 3: Q equal partitions). */
+ * (strategy 3: Q equal partitions).
+ *
+ * While the ring changes a view has two tables: the one in force and the next one. How far a partition
+ * is on its way from one to the other is its phase: core/ring_change.h. */
 #ifndef CLOCKWISE_CORE_RING_H
 #define CLOCKWISE_CORE_RING_H
 
@@ -24,6 +27,22 @@ enum member_state {
     MEMBER_LEFT = 3     /* owns nothing any more */
 };
 
+/* What is to become of a member; part of the ring document. */
+enum member_going {
+    MEMBER_STAYS = 0,
+    MEMBER_LEAVES = 1, /* it gives away what it has, and has left when the change is complete */
+    MEMBER_GONE = 2    /* replaced or removed by force: likewise, but nobody waits for it */
+};
+
+/* The phases of a partition, in their order. What they mean is said in core/ring_change.h. */
+enum ring_phase {
+    RING_SETTLED = 0,
+    RING_MOVING = 1,
+    RING_JOINT = 2,
+    RING_FENCED = 3,
+    RING_SWITCHED = 4
+};
+
 struct node_id {
     uint8_t b[NODE_ID_BYTES];
 };
@@ -41,8 +60,10 @@ struct member {
     uint16_t weight;
     uint8_t state; /* enum member_state, as this node sees it */
     uint8_t protocol;
-    uint8_t spare[2];
+    uint16_t repair_port; /* antientropyd's; 0: not announced */
     uint64_t incarnation; /* SWIM incarnation */
+    uint8_t going;        /* enum member_going */
+    uint8_t spare[7];
 };
 
 struct ring_view {
@@ -56,7 +77,9 @@ struct ring_view {
     uint16_t self; /* index of this node, or RING_NO_OWNER */
     uint16_t spare;
     struct member members[LIMIT_MEMBERS];
-    uint16_t owner[LIMIT_PARTITIONS]; /* member index, or RING_NO_OWNER */
+    uint16_t owner[LIMIT_PARTITIONS]; /* the table in force: member index, or RING_NO_OWNER */
+    uint16_t next[LIMIT_PARTITIONS];  /* the table that is moved to; the same if nothing moves */
+    uint8_t phase[LIMIT_PARTITIONS];  /* enum ring_phase, as far as this node knows */
 };
 
 /* The walk of one partition: distinct members clockwise from it. The first `primaries` are the
@@ -65,29 +88,53 @@ struct ring_walk {
     uint8_t count;
     uint8_t primaries;
     uint16_t member[LIMIT_WALK];
+    uint32_t
+        print; /* of the set of the primaries' ids, never 0: lists with equal prints are equal */
 };
 
-/* The walks of all partitions, computed once per view. */
+/* The walks of all partitions, computed once per view. `walk` is the list that reads go to: of the
+ * table in force, or, from RING_SWITCHED on, of the next one. `other` is the list of the other table
+ * while the partition moves, else empty (count 0). */
 struct ring_index {
     uint32_t partitions;
     struct ring_walk walk[LIMIT_PARTITIONS];
+    struct ring_walk other[LIMIT_PARTITIONS];
 };
 
-/* Are the numbers within bounds and the owner table consistent with the members? Call on every view
- * that comes from outside. */
+/* Are the numbers within bounds and the tables consistent with the members and the phases? Call on
+ * every view that comes from outside. */
 bool ring_view_valid(const struct ring_view *v);
 
 /* <0, 0, >0 by (epoch, proposer). */
 int ring_compare(const struct ring_view *a, const struct ring_view *b);
 
-/* The walk for one partition with n replicas wanted: the owners met clockwise, distinct members;
- * primaries take distinct zones while there are zones not yet taken (members skipped for their zone
- * come first among the fallbacks), n capped by the number of owning members. O(Q). */
+/* The walk for one partition with n replicas wanted, in the table in force: the owners met clockwise,
+ * distinct members; primaries take distinct zones while there are zones not yet taken (members skipped
+ * for their zone come first among the fallbacks), n capped by the number of owning members. O(Q). */
 void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned n,
                          struct ring_walk *out);
 
+/* Likewise in the next table. */
+void ring_walk_next(const struct ring_view *v, uint32_t partition, unsigned n,
+                    struct ring_walk *out);
+
 /* All walks. O(Q * walk length) amortised. */
 void ring_index_build(const struct ring_view *v, unsigned n, struct ring_index *out);
+
+/* Index of a member among the primaries of a walk, or -1. */
+int ring_walk_primary(const struct ring_walk *walk, uint16_t member);
+
+/* Is a member a primary of the partition, in either table? Such a member keeps a vnode of it; anybody
+ * else's is surplus. */
+static inline bool ring_keeps(const struct ring_index *index, uint32_t partition, uint16_t member)
+{
+    return ring_walk_primary(&index->walk[partition], member) >= 0 ||
+           (index->other[partition].count > 0 &&
+            ring_walk_primary(&index->other[partition], member) >= 0);
+}
+
+/* Does the view have a change under way? O(Q). */
+bool ring_is_changing(const struct ring_view *v);
 
 /* The worker of a node with `workers` workers that owns its vnode of a partition. The same function
  * on every node, so that anyone can address the owning worker: multiplication by 2^32/phi spreads

@@ -16,6 +16,8 @@ static const struct segment_field fields[] = {
     SEGMENT_FIELD(struct ring_view, self),
     SEGMENT_FIELD(struct ring_view, members),
     SEGMENT_FIELD(struct ring_view, owner),
+    SEGMENT_FIELD(struct ring_view, next),
+    SEGMENT_FIELD(struct ring_view, phase),
     SEGMENT_FIELD(struct member, id),
     SEGMENT_FIELD(struct member, name),
     SEGMENT_FIELD(struct member, zone),
@@ -28,7 +30,9 @@ static const struct segment_field fields[] = {
     SEGMENT_FIELD(struct member, weight),
     SEGMENT_FIELD(struct member, state),
     SEGMENT_FIELD(struct member, protocol),
+    SEGMENT_FIELD(struct member, repair_port),
     SEGMENT_FIELD(struct member, incarnation),
+    SEGMENT_FIELD(struct member, going),
 };
 
 static struct segment_spec spec(void)

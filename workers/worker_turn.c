@@ -43,7 +43,8 @@ bool worker_turn_ring(struct worker *w)
                   w->conf.cluster.partitions);
         return false;
     }
-    bool other = ring_compare(&w->view, &fresh) != 0;
+    bool other = ring_compare(&w->view, &fresh) != 0 ||
+                 memcmp(w->view.phase, fresh.phase, sizeof fresh.phase) != 0;
     tell_change(&w->view, &fresh);
     w->view = fresh;
     if (other)

@@ -1,0 +1,146 @@
+/* Changing the ring: how one table of owners is replaced by the next while reads and writes go on.
+ * Pure values and functions; what has to be sent, saved and shown is gossipd's business, what has to be
+ * copied antientropyd's, and what it means for a request core/coord*.c's.
+ *
+ * A change is a ring document with two tables: `owner`, in force, and `next`. A partition has an old
+ * list (the walk over `owner`) and a next list (over `next`). If both have the same primaries it is
+ * SETTLED. Otherwise its *new members*, primaries of the next list alone, have to be filled, and it
+ * goes through the phases
+ *
+ *   MOVING    reads go to the old list, writes to both; W is counted in the old list. A write that a
+ *             new member does not acknowledge leaves a hint for it.
+ *   JOINT     every new member has said that it is whole: it has agreed with the old primaries
+ *             (WHOLE). Writes need W in the old list and W in the next one. Reads go to the old list.
+ *   FENCED    everybody is known to be at JOINT at least (JOINT). So no write is on its way that was
+ *             counted in the old list alone: a replica at JOINT does not let one count. The new members
+ *             agree once more with the old primaries, for the sake of writes of the time before that
+ *             they have missed (SURE).
+ *   SWITCHED  every new member is SURE: reads go to the next list. Writes still need W in both, for
+ *             those who still read the old one; a replica at SWITCHED does not let such a read count.
+ *
+ * When everybody is known to be at SWITCHED (SWITCHED) with every partition that moves, the change is
+ * complete: the document of the following epoch has `next` in force and nothing under way. It follows
+ * from the document alone, so anybody may make it and all make the same one.
+ *
+ * Hence a read of R replicas meets every acknowledged write of W, R + W > N, at any moment, whatever
+ * the readers and writers know of the change, provided that `old` of them are fenced: of the old
+ * primaries (those that are GONE not counted) so few may be unheard of that they alone are neither R nor
+ * W (`tolerance` is the smaller of the two, less 1). A change waits for more than these until they come
+ * back or are removed. This holds for one change after the other. A document committed while another
+ * change is under way begins again with the table in force, which is complete until the very end; but
+ * two changes committed on the two sides of a partition of the network leave only what a sloppy quorum
+ * promises until they meet: nothing acknowledged is lost.
+ *
+ * Who says what is told in steps, one for each member and partition; a step only rises, and what the
+ * member has announced must have been made durable first, and published to its workers. Steps belong
+ * to one document (epoch, proposer) and begin at 0 with the next. */
+#ifndef CLOCKWISE_CORE_RING_CHANGE_H
+#define CLOCKWISE_CORE_RING_CHANGE_H
+
+#include "core/ring.h"
+
+enum ring_step {
+    STEP_NONE = 0,
+    STEP_WHOLE = 1,    /* new members: filled */
+    STEP_JOINT = 2,    /* writes are counted in both lists here, and fenced */
+    STEP_SURE = 3,     /* new members: agreed again with the old primaries since FENCED */
+    STEP_SWITCHED = 4, /* reads go to the next list here, and are fenced */
+};
+
+/* What one member has announced of the document in force. */
+struct ring_progress {
+    uint8_t step[LIMIT_PARTITIONS]; /* enum ring_step */
+};
+
+/* ---- Phases. */
+
+/* Set v->phase from what the members have announced: `progress` has v->member_count entries, in the
+ * order of v->members, the own ones (v->self) included. The own steps are a floor: having announced
+ * JOINT or SWITCHED a member does not go back. tolerance: see above. Returns whether a phase is another
+ * than before. O(Q * walk + moving partitions * members). */
+bool ring_change_phases(struct ring_view *v, const struct ring_progress *progress,
+                        unsigned tolerance);
+
+/* Raise the own steps as far as v->phase allows; `copied` has what antientropyd says of each partition
+ * (STEP_NONE, STEP_WHOLE or STEP_SURE; NULL: nothing). Returns whether any step rose: then save, publish
+ * the view to the workers, and tell everybody, in this order. */
+bool ring_change_announce(const struct ring_view *v, const uint8_t *copied,
+                          struct ring_progress *own);
+
+/* Take over what is heard of a member: steps rise to those in `heard` (1 << q_bits entries, those out of
+ * range are ignored). Returns whether anything is new. */
+bool ring_change_hear(struct ring_progress *p, const uint8_t *heard, uint8_t q_bits);
+
+/* Is everybody known to be at SWITCHED with all that moves? Then ring_change_complete() may be taken. */
+bool ring_change_is_complete(const struct ring_view *v, const struct ring_progress *progress,
+                             unsigned tolerance);
+
+/* The document after the change: epoch + 1, the same proposer, next in force. Members that are going
+ * have left. `version` and `self` stay. */
+void ring_change_complete(const struct ring_view *v, struct ring_view *out);
+
+/* ---- What moves. */
+
+/* Members of a partition's next list that are not in its old one (who are to be filled), and the other
+ * way round (who have it to give). v->n primaries are looked at. Both have room for LIMIT_REPLICAS. */
+unsigned ring_change_new_members(const struct ring_view *v, uint32_t partition, uint16_t *out);
+unsigned ring_change_old_members(const struct ring_view *v, uint32_t partition, uint16_t *out);
+
+struct ring_moves {
+    uint32_t moving;                 /* partitions whose lists differ */
+    uint32_t before[LIMIT_MEMBERS];  /* partitions owned in the table in force */
+    uint32_t after[LIMIT_MEMBERS];   /* and in the next one */
+    uint32_t gains[LIMIT_MEMBERS];   /* replicas of partitions that a member has to be filled with */
+    uint32_t losses[LIMIT_MEMBERS];  /* and that it will be rid of */
+    uint32_t replicas[LIMIT_MEMBERS]; /* partitions that it is a primary of, in the table in force */
+};
+void ring_change_moves(const struct ring_view *v, struct ring_moves *out);
+
+/* The proof of a plan: every preference list of the next table. */
+struct ring_proof {
+    uint32_t members, zones;   /* that own anything in the next table */
+    uint32_t want, want_zones; /* distinct members and zones that each list can have */
+    uint32_t least, least_zones; /* and that the worst of them has */
+    uint32_t short_lists;        /* partitions with fewer distinct members than want */
+    uint32_t short_zones;        /* partitions with fewer distinct zones than want_zones */
+    bool fewer_than_n;           /* want is less than v->n: there are not enough members */
+    bool fewer_than_before;      /* and less than it is in the table in force */
+};
+/* true: every list is as good as the members allow, and no list becomes shorter. */
+bool ring_change_check(const struct ring_view *v, struct ring_proof *out);
+
+/* ---- Plans. */
+
+enum ring_change_kind {
+    RING_JOIN = 1,
+    RING_LEAVE,
+    RING_REPLACE, /* `with` takes over what `node` has; node is GONE */
+    RING_REMOVE,  /* by force: node is GONE */
+    RING_WEIGHT
+};
+
+struct ring_change {
+    uint8_t kind;        /* enum ring_change_kind */
+    uint16_t weight;     /* RING_WEIGHT; RING_JOIN and RING_REPLACE: 0 for what the member announces */
+    struct node_id node; /* whom it is about */
+    struct node_id with; /* RING_REPLACE */
+};
+
+/* The document that follows from `now` and a list of changes, taken in their order: epoch + 1, proposed
+ * by `proposer`, phases as they are before anybody has said anything. `known` are the members that
+ * gossip knows, from which those that join are taken. The table in force stays; a change under way is
+ * superseded: its table is where the plan starts from, so that what has been moved stays moved as far as
+ * the plan allows. Returns
+ *   -ERR_INVAL     a kind or weight that does not exist; a second change to what is gone already
+ *   -ERR_NOTFOUND  a member to be changed is not in the ring, one that joins is not known; *at says which
+ *   -ERR_EXISTS    one that joins is in the ring
+ *   -ERR_DENIED    one that joins has left the ring under this id: it needs a new one
+ *   -ERR_LIMIT     LIMIT_MEMBERS
+ *   -ERR_UNAVAILABLE  nobody would be left to own anything, or there is no ring yet
+ *   -ERR_EXISTS    also: nothing would change
+ * and, in *at, the index of the change at fault. out must not be `now`. O(Q * members * n). */
+int ring_change_plan(const struct ring_view *now, const struct ring_change *list, uint32_t count,
+                     const struct member *known, uint32_t known_count,
+                     const struct node_id *proposer, struct ring_view *out, uint32_t *at);
+
+#endif
