@@ -100,7 +100,7 @@ uint32_t coord_in_flight(const struct coord *c)
     return c->table.used + (c->acks.tail - c->acks.head);
 }
 
-static void enter(struct coord *c, uint64_t now_us, uint64_t wall_ms)
+void coord_enter(struct coord *c, uint64_t now_us, uint64_t wall_ms)
 {
     CHECK_MAGIC(c, COORD_MAGIC);
     c->now_us = now_us;
@@ -285,7 +285,7 @@ int coord_put(struct coord *c, uint64_t token, const struct msg_PUT *put, uint64
     struct place place;
     int rc;
 
-    enter(c, now_us, wall_ms);
+    coord_enter(c, now_us, wall_ms);
     if (!coord_place(c, put->key, &place)) {
         coord_answer_put(c, &asker, &(struct coord_reply){.status = -ERR_UNAVAILABLE});
         return 0;
@@ -309,7 +309,7 @@ int coord_get(struct coord *c, uint64_t token, const struct msg_GET *get, uint64
     struct place place;
     int rc;
 
-    enter(c, now_us, wall_ms);
+    coord_enter(c, now_us, wall_ms);
     if (!coord_place(c, get->key, &place)) {
         coord_answer_get(c, &asker, &(struct coord_reply){.status = -ERR_UNAVAILABLE});
         return 0;
@@ -399,7 +399,10 @@ static void take_read(struct coord *c, uint16_t member, const struct msg_READ_DO
     struct get_event event = {.kind = GET_ON_DIGEST, .target = target, .digest = m->digest};
 
     if (m->status != 0) {
-        event.kind = m->status == ERR_CORRUPT ? GET_ON_DAMAGED : GET_ON_FAIL;
+        /* A replica that knows that it lacks something is repaired like one that is damaged. */
+        bool lacks = m->status == ERR_CORRUPT || m->status == ERR_NOTWHOLE;
+
+        event.kind = lacks ? GET_ON_DAMAGED : GET_ON_FAIL;
     } else {
         uint64_t since = c->now_us - r->start_us;
 
@@ -428,7 +431,7 @@ void coord_receive(struct coord *c, uint16_t member, uint16_t worker, const stru
 {
     struct asker asker = {.member = member, .worker = worker, .remote = true};
 
-    enter(c, now_us, wall_ms);
+    coord_enter(c, now_us, wall_ms);
     ASSERT(member < LIMIT_MEMBERS && worker < LIMIT_WORKERS);
     c->suspicions[member].workers &= ~(1ull << worker);
     switch (m->kind) {
@@ -469,7 +472,7 @@ void coord_receive(struct coord *c, uint16_t member, uint16_t worker, const stru
 
 void coord_durable(struct coord *c, uint64_t lsn, uint64_t now_us)
 {
-    enter(c, now_us, c->wall_ms);
+    coord_enter(c, now_us, c->wall_ms);
     if (lsn > c->durable)
         c->durable = lsn;
     ack_run(c);
@@ -478,7 +481,7 @@ void coord_durable(struct coord *c, uint64_t lsn, uint64_t now_us)
 void coord_link_down(struct coord *c, uint16_t member, uint16_t worker, uint64_t now_us,
                      uint64_t wall_ms)
 {
-    enter(c, now_us, wall_ms);
+    coord_enter(c, now_us, wall_ms);
     for (uint32_t slot = 0; slot < c->table.count && c->table.used > 0; slot++) {
         struct request *r = &c->table.slots[slot];
         uint8_t i;
@@ -517,7 +520,7 @@ uint64_t coord_tick(struct coord *c, uint64_t now_us, uint64_t wall_ms)
     struct request *r;
     uint64_t next;
 
-    enter(c, now_us, wall_ms);
+    coord_enter(c, now_us, wall_ms);
     next = ack_expire(c);
     while ((r = table_first(&c->table)) != NULL && r->due_us <= now_us) {
         if (r->kind == REQUEST_PUT)

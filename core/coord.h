@@ -78,6 +78,8 @@ struct coord_host {
     /* -ERR_LIMIT: too many hints for this target; the write counts all the same. */
     int (*hint_add)(void *arg, uint32_t partition, const struct node_id *target,
                     const struct position *pos, uint64_t *lsn);
+    /* As store_get_at() in store.h. May be NULL if coord_repair() is not used. */
+    int (*load_at)(void *arg, uint32_t partition, const struct position *pos, struct slice *object);
     /* How far may this vnode be believed, and what is its horizon (core/horizon.h)? Returns enum
      * standing. May be NULL: whole, horizon 0. */
     int (*standing)(void *arg, uint32_t partition, uint64_t *horizon_ms);

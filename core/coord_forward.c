@@ -223,8 +223,8 @@ void coord_forward_done(struct coord *c, struct request *r, const struct msg *m)
         return;
     }
     const struct msg_GET_DONE *done = &m->u.GET_DONE;
-    bool refused =
-        done->status == ERR_BUSY || done->status == ERR_STALE || done->status == ERR_UNAVAILABLE;
+    bool refused = done->status == ERR_BUSY || done->status == ERR_STALE ||
+                   done->status == ERR_UNAVAILABLE || done->status == ERR_NOTWHOLE;
 
     if (refused && r->u.forward.at + 1 < r->u.forward.count) {
         send_get(c, r, r->u.forward.at + 1);

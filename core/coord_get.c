@@ -37,6 +37,22 @@ static void start(struct coord *c, struct request *r, const struct get_setup *se
     coord_get_event(c, r, (struct get_event){.kind = GET_ON_START});
 }
 
+/* What the own replica has to say: -ERR_NOTWHOLE if that is no answer. */
+static int load_own(struct coord *c, const struct place *place, struct slice key,
+                    struct slice *object)
+{
+    uint64_t horizon_ms;
+    enum standing standing = coord_standing(c, place->partition, &horizon_ms);
+    int rc = -ERR_NOTWHOLE;
+
+    if (standing != STANDING_AWAY)
+        rc = c->host.load(c->host.arg, place->partition, &place->pos, key, object);
+    if (rc == -ERR_NOTFOUND && standing == STANDING_MISSING && place->self < place->n)
+        rc = -ERR_NOTWHOLE;
+    coord_count(c, COORD_NOTWHOLE, rc == -ERR_NOTWHOLE);
+    return rc;
+}
+
 int coord_get_here(struct coord *c, const struct asker *asker, const struct place *place,
                    const struct msg_GET *get, uint64_t deadline_us)
 {
@@ -51,9 +67,8 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
     struct slice object = slice_of(NULL, 0);
     struct request *r;
     bool primary = place->self < place->n;
-    int rc;
+    int rc = load_own(c, place, get->key, &object);
 
-    rc = c->host.load(c->host.arg, place->partition, &place->pos, get->key, &object);
     if (rc == 0 || rc == -ERR_NOTFOUND) {
         if (setup.r <= 1 && setup.pr <= primary && (primary || setup.sloppy) &&
             (!setup.blocking || c->last_lsn <= c->durable)) {
@@ -234,10 +249,24 @@ static int keep_whole(struct coord *c, struct request *r, struct slice whole)
     return 0;
 }
 
+/* The own replica takes nothing in before anti-entropy has gone over it. */
+static int take_aside(struct coord *c, struct request *r, struct slice key, struct slice object,
+                      struct merged *out)
+{
+    int rc = object_open(&c->theirs, object);
+
+    *out = (struct merged){.object = object, .news = true, .lsn = c->last_lsn};
+    if (rc != 0 || !slice_equal(c->theirs.key, key))
+        return rc != 0 ? rc : -ERR_INVAL;
+    out->digest = object_digest(&c->theirs);
+    return keep_whole(c, r, object);
+}
+
 /* Merge an object into all that has been found so far. */
 static int take_in(struct coord *c, struct request *r, struct slice object, struct merged *out)
 {
     struct slice key, whole;
+    uint64_t horizon_ms;
     int rc;
 
     buf_clear(c->scratch_b);
@@ -250,7 +279,9 @@ static int take_in(struct coord *c, struct request *r, struct slice object, stru
         rc = coord_merge_with(c, whole, &key, object, out);
         return rc == 0 && out->news ? keep_whole(c, r, out->object) : rc;
     }
-    rc = coord_merge_in(c, r->partition, &r->pos, &key, object, out);
+    if (coord_standing(c, r->partition, &horizon_ms) == STANDING_AWAY)
+        return take_aside(c, r, key, object, out);
+    rc = coord_merge_in(c, r->partition, &r->pos, &key, object, true, out);
     return rc == 0 || out->object.len == 0 ? rc : keep_whole(c, r, out->object);
 }
 
@@ -266,9 +297,11 @@ void coord_get_object(struct coord *c, struct request *r, uint8_t target, struct
         coord_get_event(c, r, event);
         return;
     }
-    event.digest = object_digest(&c->theirs);
-    if (slice_equal(merged.object, c->theirs.encoded)) {
-        event.whole = event.digest;
+    event.digest = merged.digest;
+    if (merged.object.len == 0) {
+        event.whole = 0; /* what came is dead, and nothing else is known */
+    } else if (slice_equal(merged.object, c->theirs.encoded)) {
+        event.whole = object_digest(&c->theirs);
     } else {
         ASSERT(object_open(&c->mine, merged.object) == 0);
         event.whole = object_digest(&c->mine);

@@ -225,6 +225,9 @@ struct coord {
     char text[LIMIT_CONTEXT_TEXT];
 };
 
+/* First of all in each call from outside. */
+void coord_enter(struct coord *c, uint64_t now_us, uint64_t wall_ms);
+
 /* Where a key lives, and what holds for it. */
 struct place {
     struct position pos;
@@ -322,18 +325,26 @@ int coord_park_put(struct coord *c, const struct asker *asker, const struct msg_
 void coord_park_retry(struct coord *c, struct request *r);
 
 /* coord_replica.c */
+
+/* How far may the own vnode be believed? *horizon_ms is 0 unless it is whole. */
+enum standing coord_standing(const struct coord *c, uint32_t partition, uint64_t *horizon_ms);
+
 struct merged {
     struct slice object; /* what the own replica should hold now; valid until the next load, store
-                            or merge */
+                            or merge; empty with `dead` */
     bool news;           /* it differed from what it held before */
+    bool dead;           /* it was deleted and purged here; nothing is stored */
     uint64_t lsn;        /* it is durable from there on */
+    uint64_t digest;     /* of what came */
 };
 /* Merge an encoded object that came from elsewhere into the own vnode; c->theirs is its decoded view
- * and c->mine that of what was there before. expected: the key it must have, or NULL. -ERR_CORRUPT or
+ * and c->mine that of what was there before. With `repair` (whatever is no client's write) the horizon
+ * judges it first, which takes scratch_b. expected: the key it must have, or NULL. -ERR_CORRUPT or
  * -ERR_INVAL: it is not usable; any other error: it could not be stored, and out->object is still
  * the merged object (empty only with -ERR_LIMIT or -ERR_NOMEM). */
 int coord_merge_in(struct coord *c, uint32_t partition, const struct position *pos,
-                   const struct slice *expected, struct slice incoming, struct merged *out);
+                   const struct slice *expected, struct slice incoming, bool repair,
+                   struct merged *out);
 /* Likewise, but with `own` instead of what the vnode holds, and without storing anything. */
 int coord_merge_with(struct coord *c, struct slice own, const struct slice *expected,
                      struct slice incoming, struct merged *out);

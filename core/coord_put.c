@@ -278,10 +278,15 @@ int coord_put_here(struct coord *c, const struct asker *asker, const struct plac
     bool alone = is_alone(&job);
     struct request *r = NULL;
     struct ack ack = {.context = hold_nothing(), .old = hold_nothing()};
+    uint64_t horizon_ms;
     int rc;
 
     if (acks_full(&c->acks) || (!alone && c->table.first_free == COORD_NOWHERE))
         return -ERR_BUSY;
+    if (coord_standing(c, place->partition, &horizon_ms) == STANDING_AWAY) {
+        coord_count(c, COORD_NOTWHOLE, 1);
+        return -ERR_NOTWHOLE;
+    }
     rc = make(c, &job);
     if (rc == 0 && !has_room(c, &job, alone))
         rc = hold_blocks(job.old.len) > c->holds.count / 2 ? -ERR_LIMIT : -ERR_BUSY;

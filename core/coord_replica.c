@@ -31,6 +31,40 @@ static void observe(struct coord *c, const struct object *o)
         hlc_observe(&c->hlc, s.time, c->wall_ms);
 }
 
+enum standing coord_standing(const struct coord *c, uint32_t partition, uint64_t *horizon_ms)
+{
+    enum standing standing = STANDING_WHOLE;
+
+    *horizon_ms = 0;
+    if (c->host.standing != NULL)
+        standing = (enum standing)c->host.standing(c->host.arg, partition, horizon_ms);
+    if (standing != STANDING_WHOLE)
+        *horizon_ms = 0;
+    if (standing == STANDING_AWAY && COORD_BUG(AWAY_SERVES))
+        return STANDING_WHOLE;
+    if (standing == STANDING_MISSING && COORD_BUG(NOTHING_COUNTS))
+        return STANDING_WHOLE;
+    return standing;
+}
+
+/* Take what is dead out of c->theirs, given what the own vnode holds (c->mine). */
+static int bury(struct coord *c, uint32_t partition, struct merged *out)
+{
+    uint64_t horizon_ms;
+    int rc;
+
+    coord_standing(c, partition, &horizon_ms);
+    buf_clear(c->scratch_b);
+    rc = horizon_bury(&c->mine, &c->theirs, horizon_ms, c->scratch_b);
+    if (rc <= 0)
+        return rc;
+    coord_count(c, COORD_BURIED, 1);
+    out->dead = rc == 2;
+    if (rc == 1)
+        rc = object_open(&c->theirs, slice_of(buf_head(c->scratch_b), buf_len(c->scratch_b)));
+    return rc == 2 ? 0 : rc;
+}
+
 /* c->theirs merged with `own`, which c->mine shows: the result is one of the two or in scratch_a. */
 static int merge_objects(struct coord *c, struct slice own, struct merged *out)
 {
@@ -58,18 +92,24 @@ static int merge_objects(struct coord *c, struct slice own, struct merged *out)
 
 /* c->theirs merged with what the own vnode holds. */
 static int merge_with_vnode(struct coord *c, uint32_t partition, const struct position *pos,
-                            struct merged *out)
+                            bool repair, struct merged *out)
 {
     struct slice own;
-    int rc = c->host.load(c->host.arg, partition, pos, c->theirs.key, &own);
+    int rc = c->host.load(c->host.arg, partition, pos, c->theirs.key, &own), buried;
 
     if (rc == 0)
         rc = object_open(&c->mine, own);
-    if (rc == 0 && !COORD_BUG(MERGE_OVERWRITES))
-        return merge_objects(c, own, out);
     if (rc == -ERR_CORRUPT)
         coord_count(c, COORD_LOCAL_CORRUPT, 1);
-    object_empty(&c->mine, c->theirs.key);
+    if (rc != 0)
+        object_empty(&c->mine, c->theirs.key);
+    if (repair && (rc == 0 || rc == -ERR_NOTFOUND)) {
+        buried = bury(c, partition, out);
+        if (buried != 0 || out->dead)
+            return buried;
+    }
+    if (rc == 0 && !COORD_BUG(MERGE_OVERWRITES))
+        return merge_objects(c, own, out);
     out->object = c->theirs.encoded;
     out->news = true;
     return rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT ? 0 : rc;
@@ -85,11 +125,13 @@ static int open_theirs(struct coord *c, const struct slice *expected, struct sli
         coord_count(c, COORD_PEER_CORRUPT, 1);
         return rc;
     }
+    out->digest = object_digest(&c->theirs);
     return expected == NULL || slice_equal(*expected, c->theirs.key) ? 0 : -ERR_INVAL;
 }
 
 int coord_merge_in(struct coord *c, uint32_t partition, const struct position *pos,
-                   const struct slice *expected, struct slice incoming, struct merged *out)
+                   const struct slice *expected, struct slice incoming, bool repair,
+                   struct merged *out)
 {
     int rc = open_theirs(c, expected, incoming, out);
 
@@ -97,7 +139,7 @@ int coord_merge_in(struct coord *c, uint32_t partition, const struct position *p
         return rc;
     witness(c, partition, &c->theirs.causal);
     observe(c, &c->theirs);
-    rc = merge_with_vnode(c, partition, pos, out);
+    rc = merge_with_vnode(c, partition, pos, repair, out);
     if (rc != 0 || !out->news)
         return rc;
     rc = c->host.store(c->host.arg, partition, pos, out->object, false, &out->lsn);
@@ -152,6 +194,7 @@ static int merge(struct coord *c, const struct asker *asker, const struct msg_ME
     struct place place;
     struct slice key;
     struct merged merged;
+    uint64_t horizon_ms;
     int rc = object_peek_key(m->object, &key);
 
     if (rc != 0)
@@ -165,7 +208,10 @@ static int merge(struct coord *c, const struct asker *asker, const struct msg_ME
     /* What cannot be answered is not stored either: the coordinator will try again or elsewhere. */
     if (acks_full(&c->acks))
         return -ERR_BUSY;
-    rc = coord_merge_in(c, place.partition, &place.pos, NULL, m->object, &merged);
+    if (coord_standing(c, place.partition, &horizon_ms) == STANDING_AWAY)
+        return -ERR_NOTWHOLE;
+    rc = coord_merge_in(c, place.partition, &place.pos, NULL, m->object,
+                        (m->flags & (MERGE_REPAIR | MERGE_HANDOFF)) != 0, &merged);
     if (rc == 0)
         rc = keep_hint(c, place.partition, &place.pos, m->hint);
     if (rc != 0)
@@ -203,6 +249,8 @@ static int read_own(struct coord *c, const struct msg_READ *m, struct msg_READ_D
 {
     struct place place;
     struct slice object;
+    enum standing standing;
+    uint64_t horizon_ms;
     int rc;
 
     if (!coord_place(c, m->key, &place))
@@ -211,9 +259,12 @@ static int read_own(struct coord *c, const struct msg_READ *m, struct msg_READ_D
         coord_count(c, COORD_WRONG_WORKER, 1);
         return -ERR_STALE;
     }
+    standing = coord_standing(c, place.partition, &horizon_ms);
+    if (standing == STANDING_AWAY)
+        return -ERR_NOTWHOLE;
     rc = c->host.load(c->host.arg, place.partition, &place.pos, m->key, &object);
     if (rc == -ERR_NOTFOUND)
-        return 0;
+        return standing == STANDING_MISSING && place.self < place.n ? -ERR_NOTWHOLE : 0;
     if (rc == 0)
         rc = object_open(&c->mine, object);
     if (rc == -ERR_CORRUPT)
