@@ -27,7 +27,7 @@ struct table {
 
 static bool may_own(const struct member *m)
 {
-    return m->state != MEMBER_LEFT && m->weight > 0;
+    return m->state != MEMBER_LEFT && m->going == MEMBER_STAYS && m->weight > 0;
 }
 
 static bool view_usable(const struct ring_view *v)

@@ -16,8 +16,8 @@
 
 #include "core/ring.h"
 
-/* The table of a new ring: fills v->owner from v->members (in the order given; those in state
- * MEMBER_LEFT or with weight 0 get nothing), v->q_bits and v->n. -ERR_INVAL if these are out of bounds or
+/* The table of a new ring: fills v->owner from v->members (in the order given; those that
+ * have left, are going, or have weight 0 get nothing), v->q_bits and v->n. -ERR_INVAL if these are out of bounds or
  * nobody may own anything; v is then unchanged. */
 int claim_found(struct ring_view *v);
 

@@ -56,34 +56,70 @@ int ring_compare(const struct ring_view *a, const struct ring_view *b)
     return memcmp(a->proposer.b, b->proposer.b, NODE_ID_BYTES);
 }
 
-static bool zone_taken(const struct ring_view *v, const struct ring_walk *w, unsigned taken,
-                       const char *zone)
+/* ---- Walks. */
+
+static bool zone_known(const struct ring_walker *w, uint16_t member, const bool *owns)
 {
-    for (unsigned i = 0; i < taken; i++)
-        if (strcmp(v->members[w->member[i]].zone, zone) == 0)
+    for (uint16_t m = 0; m < member; m++)
+        if (owns[m] && w->zone[m] == w->zone[member])
             return true;
     return false;
 }
 
-/* The distinct owners met clockwise from a partition, at most LIMIT_MEMBERS of them. */
-static unsigned collect_owners(const struct ring_view *v, const uint16_t *owner, uint32_t partition,
-                               uint16_t *met)
+void ring_walker_init(struct ring_walker *w, const struct ring_view *v, const uint16_t *owner)
 {
-    uint32_t q = 1u << v->q_bits;
-    uint64_t seen[LIMIT_MEMBERS / 64] = {0};
-    unsigned count = 0;
+    bool owns[LIMIT_MEMBERS] = {false};
 
-    for (uint32_t step = 0; step < q; step++) {
-        uint16_t m = owner[(partition + step) & (q - 1)];
+    w->view = v;
+    w->owner = owner;
+    w->owners = w->zones = 0;
+    for (uint32_t p = 0; p < (1u << v->q_bits); p++)
+        if (owner[p] != RING_NO_OWNER)
+            owns[owner[p]] = true;
+    for (uint16_t m = 0; m < v->member_count; m++) {
+        w->zone[m] = 0;
+        while (strcmp(v->members[w->zone[m]].zone, v->members[m].zone) != 0)
+            w->zone[m]++;
+        w->owners += owns[m];
+        w->zones += owns[m] && !zone_known(w, m, owns);
+    }
+}
+
+/* Owners met clockwise from a partition, in their order. */
+struct met {
+    uint32_t count, zones; /* so many of them are of zones not met before */
+    uint16_t member[LIMIT_MEMBERS];
+    bool new_zone[LIMIT_MEMBERS]; /* of the entry at the same place in `member` */
+};
+
+static bool zone_met(const struct ring_walker *w, const struct met *met, uint16_t member)
+{
+    for (uint32_t i = 0; i < met->count; i++)
+        if (w->zone[met->member[i]] == w->zone[member])
+            return true;
+    return false;
+}
+
+/* The distinct owners clockwise from a partition: all that could become part of a walk. */
+static void meet_owners(const struct ring_walker *w, uint32_t partition, uint32_t zones,
+                        struct met *met)
+{
+    uint32_t mask = (1u << w->view->q_bits) - 1;
+    uint64_t seen[LIMIT_MEMBERS / 64] = {0};
+
+    met->count = met->zones = 0;
+    for (uint32_t step = 0; step <= mask; step++) {
+        uint16_t m = w->owner[(partition + step) & mask];
 
         if (m == RING_NO_OWNER || (seen[m / 64] >> (m % 64) & 1))
             continue;
         seen[m / 64] |= 1ull << (m % 64);
-        met[count++] = m;
-        if (count == v->member_count)
-            break;
+        met->new_zone[met->count] = met->zones < zones && !zone_met(w, met, m);
+        met->zones += met->new_zone[met->count];
+        met->member[met->count++] = m;
+        if (met->count == w->owners || (met->count >= LIMIT_WALK && met->zones == zones))
+            return;
     }
-    return count;
 }
 
 /* A print of the set of primaries: the order does not count. */
@@ -96,57 +132,57 @@ static uint32_t print_of(const struct ring_view *v, const struct ring_walk *w)
     return (uint32_t)(sum >> 32) | 1;
 }
 
-static void walk_table(const struct ring_view *v, const uint16_t *owner, uint32_t partition,
-                       unsigned n, struct ring_walk *out)
+void ring_walker_walk(const struct ring_walker *w, uint32_t partition, unsigned n,
+                      struct ring_walk *out)
 {
-    uint16_t met[LIMIT_MEMBERS];
+    struct met met;
     bool used[LIMIT_MEMBERS] = {false};
-    unsigned count = collect_owners(v, owner, partition, met);
     unsigned taken = 0;
 
     ASSERT(n >= 1 && n <= LIMIT_REPLICAS);
-    if (n > count)
-        n = count;
+    n = n < w->owners ? n : w->owners;
+    meet_owners(w, partition, n < w->zones ? n : w->zones, &met);
     /* First pass: a member in a zone not yet taken; second pass: whoever comes first. */
     for (int pass = 0; pass < 2; pass++) {
-        for (unsigned i = 0; i < count && taken < n; i++) {
-            if (used[i] || (pass == 0 && zone_taken(v, out, taken, v->members[met[i]].zone)))
+        for (unsigned i = 0; i < met.count && taken < n; i++) {
+            if (used[i] || (pass == 0 && !met.new_zone[i]))
                 continue;
             used[i] = true;
-            out->member[taken++] = met[i];
+            out->member[taken++] = met.member[i];
         }
     }
     out->primaries = (uint8_t)taken;
-    for (unsigned i = 0; i < count && taken < LIMIT_WALK; i++)
+    for (unsigned i = 0; i < met.count && taken < LIMIT_WALK; i++)
         if (!used[i])
-            out->member[taken++] = met[i];
+            out->member[taken++] = met.member[i];
     out->count = (uint8_t)taken;
-    out->print = print_of(v, out);
+    out->print = print_of(w->view, out);
 }
 
 void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned n,
                          struct ring_walk *out)
 {
-    walk_table(v, v->owner, partition, n, out);
-}
+    struct ring_walker w;
 
-void ring_walk_next(const struct ring_view *v, uint32_t partition, unsigned n,
-                    struct ring_walk *out)
-{
-    walk_table(v, v->next, partition, n, out);
+    ring_walker_init(&w, v, v->owner);
+    ring_walker_walk(&w, partition, n, out);
 }
 
 void ring_index_build(const struct ring_view *v, unsigned n, struct ring_index *out)
 {
+    struct ring_walker now, next;
+
+    ring_walker_init(&now, v, v->owner);
+    ring_walker_init(&next, v, v->next);
     out->partitions = 1u << v->q_bits;
     for (uint32_t p = 0; p < out->partitions; p++) {
         bool switched = v->phase[p] == RING_SWITCHED;
 
-        walk_table(v, switched ? v->next : v->owner, p, n, &out->walk[p]);
+        ring_walker_walk(switched ? &next : &now, p, n, &out->walk[p]);
         if (v->phase[p] == RING_SETTLED)
-            out->other[p].count = out->other[p].primaries = 0;
+            out->other[p] = (struct ring_walk){.count = 0};
         else
-            walk_table(v, switched ? v->owner : v->next, p, n, &out->other[p]);
+            ring_walker_walk(switched ? &now : &next, p, n, &out->other[p]);
     }
 }
 

@@ -108,15 +108,28 @@ bool ring_view_valid(const struct ring_view *v);
 /* <0, 0, >0 by (epoch, proposer). */
 int ring_compare(const struct ring_view *a, const struct ring_view *b);
 
-/* The walk for one partition with n replicas wanted, in the table in force: the owners met clockwise,
- * distinct members; primaries take distinct zones while there are zones not yet taken (members skipped
- * for their zone come first among the fallbacks), n capped by the number of owning members. O(Q). */
+/* One table of a view, made ready for walking: who owns anything in it, and in how many zones. */
+struct ring_walker {
+    const struct ring_view *view;
+    const uint16_t *owner;
+    uint16_t owners, zones;
+    uint16_t zone[LIMIT_MEMBERS]; /* members of a zone have the same number */
+};
+
+/* Both arguments are borrowed for the life of the walker. `owner` is v->owner or v->next, or any other
+ * table whose entries are members of v or RING_NO_OWNER. O(Q + members * zones). */
+void ring_walker_init(struct ring_walker *w, const struct ring_view *v, const uint16_t *owner);
+
+/* The walk for one partition with n replicas wanted: the owners met clockwise, distinct members;
+ * primaries take distinct zones while there are zones not yet taken (members skipped for their zone
+ * come first among the fallbacks), n capped by the number of owning members. O(Q) at worst; where
+ * there are enough zones and members, about LIMIT_WALK steps. */
+void ring_walker_walk(const struct ring_walker *w, uint32_t partition, unsigned n,
+                      struct ring_walk *out);
+
+/* Both at once, for a single walk in the table in force. */
 void ring_walk_partition(const struct ring_view *v, uint32_t partition, unsigned n,
                          struct ring_walk *out);
-
-/* Likewise in the next table. */
-void ring_walk_next(const struct ring_view *v, uint32_t partition, unsigned n,
-                    struct ring_walk *out);
 
 /* All walks. O(Q * walk length) amortised. */
 void ring_index_build(const struct ring_view *v, unsigned n, struct ring_index *out);

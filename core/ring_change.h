@@ -55,7 +55,7 @@ struct ring_progress {
 /* ---- Phases. */
 
 /* Set v->phase from what the members have announced: `progress` has v->member_count entries, in the
- * order of v->members, the own ones (v->self) included. The own steps are a floor: having announced
+ * order of v->members, the own ones (v->self) included; NULL: nobody has said anything. The own steps are a floor: having announced
  * JOINT or SWITCHED a member does not go back. tolerance: see above. Returns whether a phase is another
  * than before. O(Q * walk + moving partitions * members). */
 bool ring_change_phases(struct ring_view *v, const struct ring_progress *progress,
@@ -70,6 +70,9 @@ bool ring_change_announce(const struct ring_view *v, const uint8_t *copied,
 /* Take over what is heard of a member: steps rise to those in `heard` (1 << q_bits entries, those out of
  * range are ignored). Returns whether anything is new. */
 bool ring_change_hear(struct ring_progress *p, const uint8_t *heard, uint8_t q_bits);
+
+/* Is there a change under way, be it only that a member which owns nothing is going? O(Q). */
+bool ring_change_is_open(const struct ring_view *v);
 
 /* Is everybody known to be at SWITCHED with all that moves? Then ring_change_complete() may be taken. */
 bool ring_change_is_complete(const struct ring_view *v, const struct ring_progress *progress,
@@ -87,19 +90,20 @@ unsigned ring_change_new_members(const struct ring_view *v, uint32_t partition, 
 unsigned ring_change_old_members(const struct ring_view *v, uint32_t partition, uint16_t *out);
 
 struct ring_moves {
-    uint32_t moving;                 /* partitions whose lists differ */
-    uint32_t before[LIMIT_MEMBERS];  /* partitions owned in the table in force */
-    uint32_t after[LIMIT_MEMBERS];   /* and in the next one */
-    uint32_t gains[LIMIT_MEMBERS];   /* replicas of partitions that a member has to be filled with */
-    uint32_t losses[LIMIT_MEMBERS];  /* and that it will be rid of */
-    uint32_t replicas[LIMIT_MEMBERS]; /* partitions that it is a primary of, in the table in force */
+    uint32_t moving;                /* partitions whose lists differ */
+    uint32_t before[LIMIT_MEMBERS]; /* partitions owned in the table in force */
+    uint32_t after[LIMIT_MEMBERS];  /* and in the next one */
+    uint32_t gains[LIMIT_MEMBERS];  /* replicas of partitions that a member has to be filled with */
+    uint32_t losses[LIMIT_MEMBERS]; /* and that it will be rid of */
+    uint32_t
+        replicas[LIMIT_MEMBERS]; /* partitions that it is a primary of, in the table in force */
 };
 void ring_change_moves(const struct ring_view *v, struct ring_moves *out);
 
 /* The proof of a plan: every preference list of the next table. */
 struct ring_proof {
-    uint32_t members, zones;   /* that own anything in the next table */
-    uint32_t want, want_zones; /* distinct members and zones that each list can have */
+    uint32_t members, zones;     /* that own anything in the next table */
+    uint32_t want, want_zones;   /* distinct members and zones that each list can have */
     uint32_t least, least_zones; /* and that the worst of them has */
     uint32_t short_lists;        /* partitions with fewer distinct members than want */
     uint32_t short_zones;        /* partitions with fewer distinct zones than want_zones */
@@ -120,8 +124,8 @@ enum ring_change_kind {
 };
 
 struct ring_change {
-    uint8_t kind;        /* enum ring_change_kind */
-    uint16_t weight;     /* RING_WEIGHT; RING_JOIN and RING_REPLACE: 0 for what the member announces */
+    uint8_t kind;    /* enum ring_change_kind */
+    uint16_t weight; /* RING_WEIGHT; RING_JOIN and RING_REPLACE: 0 for what the member announces */
     struct node_id node; /* whom it is about */
     struct node_id with; /* RING_REPLACE */
 };
@@ -137,7 +141,6 @@ struct ring_change {
  *   -ERR_DENIED    one that joins has left the ring under this id: it needs a new one
  *   -ERR_LIMIT     LIMIT_MEMBERS
  *   -ERR_UNAVAILABLE  nobody would be left to own anything, or there is no ring yet
- *   -ERR_EXISTS    also: nothing would change
  * and, in *at, the index of the change at fault. out must not be `now`. O(Q * members * n). */
 int ring_change_plan(const struct ring_view *now, const struct ring_change *list, uint32_t count,
                      const struct member *known, uint32_t known_count,
