@@ -13,12 +13,13 @@ size_t exchange_size(void)
 struct exchange *exchange_init(void *memory, const struct exchange_host *host)
 {
     struct exchange *x = memory;
+    struct exchange_host copy = *host; /* it may be the present one */
 
     ASSERT(((uintptr_t)memory & 15) == 0);
     /* The tables are long and begin empty. */
     memset(x, 0, offsetof(struct exchange, stack));
     x->magic = EXCHANGE_MAGIC;
-    x->host = *host;
+    x->host = copy;
     x->outcome = EXCHANGE_FAILED;
     x->state = XSTATE_OVER;
     return x;
