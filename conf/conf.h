@@ -113,6 +113,9 @@ const struct conf_key *conf_key_at(unsigned index);
 /* The value of a key in the syntax of the file. Secrets are given in clear: mind who reads it. */
 void conf_format(const struct conf *c, unsigned index, char out[CONF_VALUE]);
 
+/* Is this node reached by loopback addresses alone? */
+bool conf_is_local(const struct conf *c);
+
 /* The level for log_setup(). */
 int conf_log_level(const struct conf *c);
 

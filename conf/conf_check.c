@@ -126,6 +126,11 @@ static int check_quorums(const struct conf *c, unsigned *blame, char reason[CONF
     return 0;
 }
 
+bool conf_is_local(const struct conf *c)
+{
+    return conf_address_loopback(c->node.bind);
+}
+
 /* On any address but the loopback, clients need a password and nodes a secret. */
 static int check_exposure(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
 {

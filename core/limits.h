@@ -39,6 +39,16 @@
 #define LIMIT_CLIENT_OUTPUT (256u << 20)               /* unsent bytes of one connection */
 #define LIMIT_PIPELINE      1024                       /* commands of one connection in flight */
 
+/* Users. */
+#define LIMIT_ACL_USERS     1000
+#define LIMIT_ACL_NAME      128        /* bytes of a name */
+#define LIMIT_ACL_PASSWORDS 32         /* of one user */
+#define LIMIT_ACL_PATTERNS  256        /* of keys and channels, of one user */
+#define LIMIT_ACL_RULES     256        /* about commands, of one user */
+#define LIMIT_ACL_RULE      4096       /* bytes of a pattern */
+#define LIMIT_ACL_TEXT      (4u << 20) /* bytes of all users as text */
+#define LIMIT_ACL_LOG       128        /* refusals remembered by one worker, as in Redis */
+
 /* Work in flight, per worker. */
 #define LIMIT_REQUESTS 16384 /* coordinated requests */
 /* Requests of a worker's own clients. Much less than what it coordinates, because siblings and other

@@ -1,5 +1,5 @@
 /* What command handlers share. Runs in workers. */
-#include "workers/call.h"
+#include "workers/cmd.h"
 
 #include "base/check.h"
 #include "base/err.h"
@@ -101,6 +101,27 @@ enum call_result call_put(struct call *call, const struct msg_PUT *put, pending_
         return CALL_DONE;
     conn_disown(call->conn, p);
     return CALL_AGAIN;
+}
+
+void call_note_refusal(struct call *call, const char *reason, struct slice object,
+                       struct slice user)
+{
+    struct resp_out text;
+
+    resp_init(&text);
+    cmd_client_describe(call->conn, &text);
+    size_t len = buf_len(&text.buf);
+    acl_log_note(&call->clients->acl_log, call->engine->wall_ms, reason, object, user,
+                 slice_of(buf_head(&text.buf), len > 0 ? len - 1 : 0));
+    resp_free(&text);
+}
+
+uint64_t call_wait(struct call *call, pending_answer_fn *answer)
+{
+    struct pending *p = owe_one(call, true, answer, 0, 0);
+
+    call->conn->in_flight++;
+    return pending_request(&call->clients->pending, p, 0);
 }
 
 /* --- commands of many keys --- */

@@ -12,6 +12,10 @@ enum call_result call_error(struct call *call, const char *text);
 enum call_result call_errorf(struct call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Note in the ACL's log that this was refused to a user. */
+void call_note_refusal(struct call *call, const char *reason, struct slice object,
+                       struct slice user);
+
 /* "syntax error" and "value is not an integer or out of range", as Redis words them. */
 enum call_result call_syntax_error(struct call *call);
 enum call_result call_not_integer(struct call *call);
@@ -21,6 +25,10 @@ enum call_result call_get(struct call *call, const struct msg_GET *get, pending_
                           int64_t arg0, int64_t arg1);
 enum call_result call_put(struct call *call, const struct msg_PUT *put, pending_answer_fn *answer,
                           int64_t arg0, int64_t arg1);
+
+/* Wait for something else than the engine: `answer` will write the reply when clients_reply() is
+ * called with the token. */
+uint64_t call_wait(struct call *call, pending_answer_fn *answer);
 
 /* A command of `count` keys: the first call of a command makes the pending reply, later calls (after
  * CALL_AGAIN) find it again. Then issue parts p->issued to count - 1 with call_part_*(), and end

@@ -41,11 +41,16 @@ int clients_open(struct clients **out, struct loop *loop, struct engine *engine)
     *out = NULL;
     if (c == NULL)
         return -ERR_NOMEM;
-    if (pending_open(&c->pending, LIMIT_CLIENT_REQUESTS) != 0) {
+    command_setup();
+    if (acl_open(&c->acl, NULL) != 0) {
         free(c);
         return -ERR_NOMEM;
     }
-    command_setup();
+    if (pending_open(&c->pending, LIMIT_CLIENT_REQUESTS) != 0) {
+        acl_close(&c->acl);
+        free(c);
+        return -ERR_NOMEM;
+    }
     c->loop = loop;
     c->engine = engine;
     c->limits = (struct resp_limits){
@@ -72,6 +77,8 @@ void clients_close(struct clients *c)
     loop_disarm(c->loop, &c->tick);
     pending_close(&c->pending);
     resp_free(&c->discard);
+    acl_log_clear(&c->acl_log);
+    acl_close(&c->acl);
     free(c);
 }
 
@@ -377,6 +384,34 @@ struct conn *clients_find(const struct clients *c, uint64_t id)
     while (conn != NULL && conn->id != id)
         conn = conn->next_bucket;
     return conn;
+}
+
+/* --- users --- */
+
+static void follow_user(struct conn *conn, struct conn *running)
+{
+    struct acl_user *now = acl_find(&conn->clients->acl, slice_str(conn->user->name));
+
+    if (now == conn->user)
+        return;
+    if (now != NULL && now->birth == conn->user->birth) {
+        acl_user_unref(conn->user);
+        conn->user = acl_user_ref(now);
+        return;
+    }
+    conn_logout(conn);
+    if (conn == running)
+        conn_finish(conn);
+    else
+        conn_doom(conn);
+}
+
+void clients_users_changed(struct clients *c, struct conn *running)
+{
+    for (struct conn *conn = c->active.first; conn != NULL; conn = conn->next)
+        follow_user(conn, running);
+    for (struct conn *conn = c->idle.first; conn != NULL; conn = conn->next)
+        follow_user(conn, running);
 }
 
 /* --- idle connections --- */

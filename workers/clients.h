@@ -6,6 +6,8 @@
 #include "core/object.h"
 #include "ipc/loop.h"
 #include "ipc/wire.h"
+#include "workers/acl.h"
+#include "workers/acl_log.h"
 #include "workers/engine.h"
 #include "workers/pending.h"
 #include "workers/resp_parse.h"
@@ -21,6 +23,7 @@ enum clients_port {
     CLIENTS_WORKER /* keys of other workers are answered with MOVED, a few times */
 };
 
+struct acl_store;
 struct conn;
 
 struct conn_list {
@@ -40,6 +43,10 @@ struct clients {
     struct client_stats stats;
     struct resp_limits limits;
     struct pending_table pending;
+
+    struct acl acl;              /* the users as this worker knows them */
+    struct acl_store *acl_store; /* how all workers agree on them; NULL: this one is alone */
+    struct acl_log acl_log;
 
     struct clients_listener listeners[CLIENTS_LISTENERS];
     uint32_t listener_count;
@@ -97,6 +104,10 @@ const struct client_stats *clients_stats(const struct clients *c);
 
 /* The connection with this id, or NULL. */
 struct conn *clients_find(const struct clients *c, uint64_t id);
+
+/* The users have changed: every connection follows its user; those whose user is gone, or is another
+ * one now, end: `running` after its reply, the others at once. */
+void clients_users_changed(struct clients *c, struct conn *running);
 
 /* Lists, for conn.c. */
 void clients_touch(struct clients *c, struct conn *conn);  /* it has just been active */

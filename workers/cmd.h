@@ -7,6 +7,9 @@
 /* The Redis whose command set and replies clients may expect. */
 #define CMD_REDIS_VERSION "7.2.0"
 
+/* The line of CLIENT INFO about a connection. */
+void cmd_client_describe(const struct conn *conn, struct resp_out *to);
+
 /* Is this a name that a connection may have? */
 bool cmd_name_ok(struct slice name);
 

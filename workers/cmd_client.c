@@ -81,7 +81,7 @@ enum call_result cmd_client_no_touch(struct call *call)
 
 /* --- lists --- */
 
-static void describe(const struct conn *conn, struct resp_out *to)
+void cmd_client_describe(const struct conn *conn, struct resp_out *to)
 {
     char peer[80], local[80];
     uint64_t now = conn->clients->engine->now_us;
@@ -91,7 +91,7 @@ static void describe(const struct conn *conn, struct resp_out *to)
     resp_printf(to,
                 "id=%llu addr=%s laddr=%s fd=%d name=%s age=%llu idle=%llu flags=%s db=0 sub=0 "
                 "psub=0 ssub=0 multi=-1 qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=0 rbs=%zu "
-                "rbp=%zu obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s%s cmd=%s user=default "
+                "rbp=%zu obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s%s cmd=%s user=%s "
                 "redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
                 (unsigned long long)conn->id, peer, local, conn->wire.fd, conn->name,
                 (unsigned long long)((now - conn->created_us) / 1000000u),
@@ -104,8 +104,8 @@ static void describe(const struct conn *conn, struct resp_out *to)
                 buf_len(&conn->out.buf), conn->owed, conn->held,
                 sizeof *conn + conn->counted_in + conn->counted_out,
                 conn->stall == CONN_RUNS ? "r" : "", conn->blocked ? "w" : "",
-                conn->last_command != NULL ? conn->last_command->name : "NULL", conn->out.protocol,
-                conn->lib_name, conn->lib_version);
+                conn->last_command != NULL ? conn->last_command->name : "NULL", conn->user->name,
+                conn->out.protocol, conn->lib_name, conn->lib_version);
 }
 
 enum call_result cmd_client_info(struct call *call)
@@ -113,7 +113,7 @@ enum call_result cmd_client_info(struct call *call)
     struct resp_out text;
 
     resp_init(&text);
-    describe(call->conn, &text);
+    cmd_client_describe(call->conn, &text);
     resp_take_text(call_out(call), &text);
     return CALL_DONE;
 }
@@ -151,14 +151,14 @@ enum call_result cmd_client_list(struct call *call)
             }
             struct conn *found = clients_find(c, (uint64_t)id);
             if (found != NULL)
-                describe(found, &text);
+                cmd_client_describe(found, &text);
         }
     } else if (call->argc == 2 || (call->argc == 4 && call_is(call, 2, "type"))) {
         if (call->argc == 4 && !known_type(call->argv[3]))
             return unknown_type(call, 3);
         for (int l = 0; l < 2 && (call->argc == 2 || call_is(call, 3, "normal")); l++)
             for (struct conn *conn = lists[l]->first; conn != NULL; conn = conn->next)
-                describe(conn, &text);
+                cmd_client_describe(conn, &text);
     } else {
         return call_syntax_error(call);
     }
@@ -170,7 +170,7 @@ enum call_result cmd_client_list(struct call *call)
 
 struct kill_filter {
     uint64_t id;
-    struct slice addr, laddr;
+    struct slice addr, laddr, user;
     bool skip_me;
     bool nobody; /* a type or user that no connection here has */
 };
@@ -188,6 +188,8 @@ static bool matches(const struct kill_filter *f, const struct call *call, const 
     char text[80];
 
     if (f->nobody || (f->skip_me && conn == call->conn) || (f->id != 0 && conn->id != f->id))
+        return false;
+    if (f->user.data != NULL && !slice_equal(f->user, slice_str(conn->user->name)))
         return false;
     if (f->addr.data != NULL) {
         conn_address(conn, false, text, sizeof text);
@@ -251,7 +253,13 @@ static bool kill_options(struct call *call, struct kill_filter *f)
         } else if (call_is(call, i, "skipme") && call_is(call, i + 1, "yes")) {
             f->skip_me = true;
         } else if (call_is(call, i, "user")) {
-            f->nobody |= !call_is(call, i + 1, "default");
+            if (acl_find(&call->clients->acl, call->argv[i + 1]) == NULL) {
+                call_errorf(call, "ERR No such user '%.*s'",
+                            (int)(call->argv[i + 1].len < 64 ? call->argv[i + 1].len : 64),
+                            call->argv[i + 1].data);
+                return false;
+            }
+            f->user = call->argv[i + 1];
         } else if (call_is(call, i, "type")) {
             if (!known_type(call->argv[i + 1])) {
                 unknown_type(call, i + 1);

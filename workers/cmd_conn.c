@@ -47,34 +47,17 @@ enum call_result cmd_select(struct call *call)
     return cmd_ok(call);
 }
 
-/* Takes the same time wherever the two differ. */
-static bool same_secret(struct slice given, const char *secret)
-{
-    size_t len = strlen(secret);
-    unsigned differ = given.len != len;
-
-    for (size_t i = 0; i < given.len; i++)
-        differ |= (unsigned)(given.data[i] ^ (uint8_t)secret[len == 0 ? 0 : i % len]);
-    return differ == 0;
-}
-
-static bool has_password(const struct engine *e)
-{
-    return e->conf.requirepass != NULL && e->conf.requirepass[0] != '\0';
-}
-
 /* Check a user name and password; replies the error and returns false if they are wrong. */
 static bool authenticate(struct call *call, struct slice user, struct slice password)
 {
-    bool known = slice_equal(user, slice_str("default"));
-    bool good =
-        !has_password(call->engine) || same_secret(password, call->engine->conf.requirepass);
+    struct acl_user *found = acl_login(&call->clients->acl, user, password);
 
-    if (known && good) {
-        call->conn->authenticated = true;
+    if (found != NULL) {
+        conn_login(call->conn, found);
         return true;
     }
     call->clients->stats.auth_failures++;
+    call_note_refusal(call, "auth", call->argv[0], user);
     call_error(call, "WRONGPASS invalid username-password pair or user is disabled.");
     return false;
 }
@@ -83,7 +66,7 @@ enum call_result cmd_auth(struct call *call)
 {
     if (call->argc > 3)
         return call_syntax_error(call);
-    if (call->argc == 2 && !has_password(call->engine))
+    if (call->argc == 2 && call->clients->acl.standard->nopass)
         return call_error(call,
                           "ERR AUTH <password> called without any password configured for the "
                           "default user. Are you sure your configuration is correct?");
@@ -166,7 +149,7 @@ enum call_result cmd_hello(struct call *call)
     }
     if (user.data != NULL && !authenticate(call, user, password))
         return CALL_DONE;
-    if (!call->conn->authenticated)
+    if (conn_is_stranger(call->conn))
         return call_error(call,
                           "NOAUTH HELLO must be called with the client already authenticated, "
                           "otherwise the HELLO <proto> AUTH <user> <pass> option can be used to "
@@ -188,7 +171,7 @@ enum call_result cmd_reset(struct call *call)
     conn->out.protocol = 2;
     conn->name[0] = '\0';
     conn->no_evict = conn->no_touch = false;
-    conn->authenticated = !has_password(call->engine);
+    conn_logout(conn);
     resp_simple(call_out(call), "RESET");
     return CALL_DONE;
 }

@@ -129,6 +129,43 @@ static enum call_result wrong_arity(struct call *call)
     return call_errorf(call, "ERR wrong number of arguments for '%s' command", call->command->name);
 }
 
+const struct command *command_lookup(uint32_t argc, const struct slice *argv)
+{
+    char name[NAME_MAX_LEN + 1];
+    const struct command *c = command_find(argv[0]);
+
+    if (c == NULL || !command_is_container(c) || argc < 2)
+        return c;
+    int len = snprintf(name, sizeof name, "%s|%.*s", c->name, printable(argv[1], sizeof name),
+                       argv[1].data);
+    return len < (int)sizeof name ? command_find(slice_of(name, (size_t)len)) : NULL;
+}
+
+/* May the connection's user run this? Replies the error if not. */
+static bool permitted(struct call *call)
+{
+    const struct acl_user *u = call->conn->user;
+    uint32_t bad;
+
+    if (acl_user_unlimited(u))
+        return true;
+    switch (acl_check(u, call->command, call->argc, call->argv, &bad)) {
+    case ACL_ALLOWED:
+        return true;
+    case ACL_NO_COMMAND:
+        call_note_refusal(call, "command", slice_str(call->command->name), slice_str(u->name));
+        call_errorf(call, "NOPERM User %s has no permissions to run the '%s' command", u->name,
+                    call->command->name);
+        break;
+    case ACL_NO_KEY:
+        call_note_refusal(call, "key", call->argv[bad], slice_str(u->name));
+        call_error(call, "NOPERM No permissions to access a key");
+        break;
+    }
+    call->clients->stats.denied++;
+    return false;
+}
+
 enum call_result command_container(struct call *call)
 {
     char name[NAME_MAX_LEN + 1];
@@ -150,6 +187,8 @@ enum call_result command_container(struct call *call)
     call->conn->last_command = call->command;
     if (!command_arity_ok(call->command, call->argc))
         return wrong_arity(call);
+    if (!call->conn->redo && !permitted(call))
+        return CALL_DONE;
     return call->command->run(call);
 }
 
@@ -174,9 +213,11 @@ enum call_result command_run(struct conn *conn, uint32_t argc, const struct slic
     conn->last_command = call.command;
     if (!command_arity_ok(call.command, argc))
         return wrong_arity(&call);
-    if (!conn->authenticated && !(call.command->flags & CMD_NO_AUTH)) {
+    if (!(call.command->flags & CMD_NO_AUTH) && conn_is_stranger(conn)) {
         return call_error(&call, "NOAUTH Authentication required.");
     }
+    if (call.command->run != command_container && !permitted(&call))
+        return CALL_DONE;
     if (conn->port == CLIENTS_WORKER && call.command->first > 0 && route_moved(&call))
         return CALL_DONE;
     return call.command->run(&call);

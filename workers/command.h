@@ -75,6 +75,9 @@ enum call_result command_run(struct conn *conn, uint32_t argc, const struct slic
 /* Handler of every container: finds the subcommand. */
 enum call_result command_container(struct call *call);
 
+/* The command that arguments name, of a container the subcommand; NULL if there is none. */
+const struct command *command_lookup(uint32_t argc, const struct slice *argv);
+
 /* Does the number of arguments suit the command? */
 bool command_arity_ok(const struct command *c, uint32_t argc);
 

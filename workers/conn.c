@@ -49,6 +49,28 @@ uint32_t conn_queue_limit(const struct conn *conn)
     return limit != 0 ? limit : LIMIT_PIPELINE;
 }
 
+bool conn_is_stranger(const struct conn *conn)
+{
+    return !conn->authenticated && acl_closed(&conn->clients->acl);
+}
+
+void conn_login(struct conn *conn, struct acl_user *user)
+{
+    struct acl_user *before = conn->user;
+
+    conn->user = acl_user_ref(user);
+    conn->authenticated = true;
+    acl_user_unref(before);
+}
+
+void conn_logout(struct conn *conn)
+{
+    const struct acl *a = &conn->clients->acl;
+
+    conn_login(conn, a->standard);
+    conn->authenticated = !acl_closed(a);
+}
+
 struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64_t id)
 {
     struct conn *conn = calloc(1, sizeof *conn);
@@ -64,13 +86,13 @@ struct conn *conn_open(struct clients *c, int fd, enum clients_port port, uint64
     conn->id = id;
     resp_parse_init(&conn->parser);
     resp_init(&conn->out);
-    conn->authenticated =
-        c->engine->conf.requirepass == NULL || c->engine->conf.requirepass[0] == '\0';
+    conn_logout(conn);
     conn->created_us = conn->active_us = conn->sent_us = c->engine->now_us;
     const struct engine_conf *conf = &c->engine->conf;
     if ((conf->tls != NULL && wire_secure(&conn->wire, conf->tls, true) != 0) ||
         loop_add(c->loop, &conn->watch, fd, EPOLLIN, conn_event, conn) != 0) {
         wire_close(&conn->wire);
+        acl_user_unref(conn->user);
         free(conn);
         return NULL;
     }
@@ -335,7 +357,7 @@ static size_t run_commands(struct conn *conn, uint8_t *data, size_t len)
         if (!conn->redo) {
             if (at == len)
                 break;
-            c->limits.unauthenticated = !conn->authenticated;
+            c->limits.unauthenticated = conn_is_stranger(conn);
             enum resp_status status = resp_parse(parser, data + at, len - at, &c->limits);
             if (status == RESP_MORE) {
                 at += parser->consumed;
@@ -626,6 +648,7 @@ void conn_close(struct conn *conn)
             pending_release(&c->pending, p);
     }
     clients_forget(c, conn);
+    acl_user_unref(conn->user);
     buf_free(&conn->in);
     resp_free(&conn->out);
     resp_parse_free(&conn->parser);

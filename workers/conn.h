@@ -50,10 +50,11 @@ struct conn {
     bool silent;                    /* the command that runs now is */
     bool blocked;                   /* the socket takes no more; wait for EPOLLOUT */
 
-    bool authenticated;
-    bool ended;   /* the client will send nothing more */
-    bool closing; /* run nothing more; close when all is sent */
-    bool doomed;  /* close at the end of this turn, whatever is unsent */
+    struct acl_user *user; /* a reference; the default user until another logs in */
+    bool authenticated;    /* it has logged in, or did not have to */
+    bool ended;            /* the client will send nothing more */
+    bool closing;          /* run nothing more; close when all is sent */
+    bool doomed;           /* close at the end of this turn, whatever is unsent */
     bool is_dirty;
     bool no_evict, no_touch;
     struct conn_list *listed; /* active or idle */
@@ -93,6 +94,13 @@ void conn_ready(struct conn *conn, struct pending *p);
 
 /* How many of its commands may wait for their replies. */
 uint32_t conn_queue_limit(const struct conn *conn);
+
+/* Must it log in before anything else? */
+bool conn_is_stranger(const struct conn *conn);
+
+/* Log in as this user; or start anew as the default user. */
+void conn_login(struct conn *conn, struct acl_user *user);
+void conn_logout(struct conn *conn);
 
 /* Stop running commands until the reason has gone. */
 void conn_stall(struct conn *conn, enum conn_stall why);

@@ -20,7 +20,6 @@ struct engine_conf {
     uint64_t input_total;    /* the same of all connections of this worker: beyond it, those that */
                              /* are in the middle of a command are not read from; 0: no limit */
     uint64_t output_total;   /* beyond it the largest are closed; 0: no limit */
-    const char *requirepass; /* NULL or "": no password */
     struct tls_context *tls; /* connections begin with a handshake; NULL: they are plain */
     uint32_t handshake_ms;   /* it may take so long; 0: CLIENTS_HANDSHAKE_MS */
     uint32_t queue_limit;    /* commands of one connection that wait; 0: LIMIT_PIPELINE */

@@ -129,7 +129,6 @@ static void fill_engine_conf(struct worker *w)
         .output_limit = c->limits.client_output_bytes,
         .input_total = c->limits.total_input_bytes / w->workers,
         .output_total = c->limits.total_output_bytes / w->workers,
-        .requirepass = c->security.requirepass,
         .tls = w->client_tls,
         .handshake_ms = c->limits.handshake_timeout_ms,
         .queue_limit = c->limits.client_queue,
@@ -141,14 +140,17 @@ static void on_reload(void *arg)
 {
     struct worker *w = arg;
     static struct conf fresh;
-    char error[CONF_ERROR];
+    char error[CONF_ERROR], password[CONF_SECRET];
 
+    memcpy(password, w->conf.security.requirepass, sizeof password);
     if (conf_load(&fresh, w->child.config, error) != 0 ||
         conf_take_reloadable(&w->conf, &fresh, NULL, NULL, error) < 0) {
         log_error("reload: %s", error);
         return;
     }
     log_setup(w->child.process_name, (enum log_level)conf_log_level(&w->conf));
+    if (strcmp(password, w->conf.security.requirepass) != 0)
+        worker_acl_require(w);
     worker_tls_reload(w);
     fill_engine_conf(w);
     struct coord_conf coord_conf;
@@ -167,8 +169,10 @@ static void on_worker_up(void *arg, uint32_t index, uint64_t incarnation)
 {
     struct worker *w = arg;
 
-    if (index < w->workers && index != w->index)
-        link_set_sibling_up(w->links, (uint16_t)index, incarnation);
+    if (index >= w->workers || index == w->index)
+        return;
+    worker_seg_refresh(&w->sibling[index]); /* what it announces must be heard at once */
+    link_set_sibling_up(w->links, (uint16_t)index, incarnation);
 }
 
 static void on_worker_down(void *arg, uint32_t index)
@@ -311,6 +315,8 @@ static void open_links(struct worker *w)
 
 static void open_clients(struct worker *w)
 {
+    char why[ACL_WHY] = "";
+
     w->engine.arg = w;
     w->engine.worker = w->index;
     w->engine.put = engine_put;
@@ -321,6 +327,10 @@ static void open_clients(struct worker *w)
     w->engine.config = worker_info_config;
     fill_engine_conf(w);
     int rc = clients_open(&w->clients, w->loop, &w->engine);
+    if (rc == 0 && worker_acl_open(w, why) != 0) {
+        log_error("%s", why);
+        exit(CONF_EXIT);
+    }
     if (rc == 0)
         rc = clients_listen(w->clients, child_fd(&w->child, "front"), CLIENTS_FRONT);
     if (rc == 0)
@@ -388,6 +398,7 @@ int main(int argc, char **argv)
     child_ready(&w->child);
     loop_run(w->loop);
 
+    worker_acl_close(w);
     clients_close(w->clients);
     link_set_close(w->links);
     store_close(w->store);

@@ -39,6 +39,7 @@ struct worker {
     struct link_set *links;
     int wake_fd[LIMIT_WORKERS];
     struct clients *clients;
+    struct acl_store *acl_store;
     struct engine engine;
 
     struct ring_view view; /* the newest one; epoch 0: none yet */
@@ -67,6 +68,14 @@ void worker_turn_drain(struct worker *w);
  * connections keep what they began with. */
 int worker_tls_open(struct worker *w, char why[TLS_WHY]);
 void worker_tls_reload(struct worker *w);
+
+/* worker_acl.c: the users. The first is called once the clients are open and before they are listened
+ * for; errors come with a reason. Then every turn: what siblings have changed. Then on reload, when
+ * requirepass is another one: it becomes the default user's password. */
+int worker_acl_open(struct worker *w, char why[ACL_WHY]);
+void worker_acl_turn(struct worker *w);
+void worker_acl_require(struct worker *w);
+void worker_acl_close(struct worker *w);
 
 /* worker_info.c: fill what INFO and CONFIG GET want; the engine's callbacks. */
 void worker_info_fill(void *arg, struct worker_info *info);

@@ -246,6 +246,8 @@ static void publish_clients(struct worker *w)
     counter_set(c, CTR_client_bytes_out, s->output_bytes);
     counter_set(c, CTR_client_pauses, s->pauses);
     counter_set(c, CTR_client_buffer_bytes, s->buffer_bytes);
+    counter_set(c, CTR_auth_failures, s->auth_failures);
+    counter_set(c, CTR_acl_denied, s->denied);
     counter_set(c, CTR_tls_handshakes, s->tls_handshakes);
     counter_set(c, CTR_tls_failures, s->tls_failures);
     counter_set(c, CTR_protocol_errors, s->protocol_errors);

@@ -120,6 +120,7 @@ static void after_sleep(void *arg)
 
     refresh_clock(w);
     w->turn_started_us = w->engine.now_us;
+    worker_acl_turn(w);
 }
 
 static void on_slow_turn(void *arg)

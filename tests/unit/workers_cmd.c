@@ -392,7 +392,8 @@ static void replies_can_be_switched_off(void **state)
 static void a_password_keeps_strangers_out(void **state)
 {
     (void)state;
-    fake->engine.conf.requirepass = "secret";
+    int rc;
+    assert_true(acl_require(&fake->clients->acl, "secret", &rc));
     int other = client();
     const char *steps[][2] = {
         {"GET k\r\n", "-NOAUTH Authentication required.\r\n"},
