@@ -10,6 +10,12 @@ static const struct segment_field fields[] = {
     SEGMENT_FIELD(struct repair_body, partitions),
     SEGMENT_FIELD(struct repair_body, replicas),
     SEGMENT_FIELD(struct repair_body, counters),
+    SEGMENT_FIELD(struct repair_body, copied),
+    SEGMENT_FIELD(struct repair_copied, epoch),
+    SEGMENT_FIELD(struct repair_copied, proposer),
+    SEGMENT_FIELD(struct repair_copied, keys),
+    SEGMENT_FIELD(struct repair_copied, bytes),
+    SEGMENT_FIELD(struct repair_copied, step),
     SEGMENT_FIELD(struct repair_row, peer_high),
     SEGMENT_FIELD(struct repair_row, peer_low),
     SEGMENT_FIELD(struct repair_row, keys_repaired),
@@ -84,6 +90,24 @@ void repair_seg_update(struct repair_seg *r, uint32_t partition, uint32_t k,
     atomic_store_explicit(&row->state, (uint32_t)state, memory_order_relaxed);
     if (agreed_ms != 0 || !same)
         atomic_store_explicit(&row->last_agreement_ms, agreed_ms, memory_order_release);
+}
+
+void repair_seg_publish_copied(struct repair_seg *r, const struct repair_copied *c)
+{
+    slot_publish((struct slot_pair *)r->body->copied, sizeof *c, c, sizeof *c);
+}
+
+int repair_seg_read_copied(const struct repair_seg *r, struct repair_copied *out)
+{
+    uint64_t generation;
+    size_t len;
+
+    if (r->body == NULL)
+        return -ERR_NOTFOUND;
+    int rc =
+        slot_read((const struct slot_pair *)r->body->copied, sizeof *out, out, &len, &generation);
+
+    return rc == 0 && len != sizeof *out ? -ERR_CORRUPT : rc;
 }
 
 static int accept(struct repair_seg *r)

@@ -4,6 +4,8 @@
  *   0      partitions  antientropyd at creation; constant
  *   4      replicas    antientropyd at creation; constant (rows per partition)
  *   64     counters    antientropyd; see counter.h
+ *   ...    copied      antientropyd, through slot_publish(): one struct repair_copied. gossipd reads
+ *                      it and tells everybody; a stale one is a step behind, never ahead
  *   ...    rows[]      antientropyd; row partition * replicas + k is the k-th peer of a partition.
  *                      Numbers are stored one by one: a reader may see those of different moments in
  *                      one row, and only displays them. last_agreement_ms is stored last, with
@@ -17,6 +19,7 @@
 #include "core/ring.h"
 #include "shm/counter.h"
 #include "shm/segment.h"
+#include "shm/slot.h"
 
 enum repair_row_state {
     REPAIR_ROW_NONE = 0,
@@ -37,11 +40,21 @@ struct repair_row {
     uint64_t zero1;
 };
 
+/* How far this node's replicas have come in the ring change of one document: what gossipd announces of
+ * them, by ring_change_announce(). A partition that this node is not a new member of is STEP_NONE. */
+struct repair_copied {
+    uint64_t epoch; /* of the document; 0: nothing copied yet */
+    struct node_id proposer;
+    uint64_t keys, bytes;           /* received for the sake of this document so far */
+    uint8_t step[LIMIT_PARTITIONS]; /* STEP_NONE, STEP_WHOLE or STEP_SURE of core/ring_change.h */
+};
+
 struct repair_body {
     uint32_t partitions;
     uint32_t replicas;
     uint64_t zero[7];
     struct counter_block counters __attribute__((aligned(64)));
+    uint8_t copied[SLOT_BYTES(sizeof(struct repair_copied))] __attribute__((aligned(64)));
     struct repair_row rows[];
 };
 
@@ -59,6 +72,11 @@ int repair_seg_create(struct repair_seg *r, const char *dir, uint64_t incarnatio
 void repair_seg_update(struct repair_seg *r, uint32_t partition, uint32_t k,
                        const struct node_id *peer, enum repair_row_state state, uint64_t keys,
                        uint64_t bytes, uint64_t agreed_ms);
+
+/* Writer: what has been copied. Steps must only rise within one document. */
+void repair_seg_publish_copied(struct repair_seg *r, const struct repair_copied *c);
+/* Reader: 0; -ERR_NOTFOUND if nothing has been published; -ERR_CORRUPT. */
+int repair_seg_read_copied(const struct repair_seg *r, struct repair_copied *out);
 
 /* Reader. Errors as of segment_attach(). */
 int repair_seg_attach(struct repair_seg *r, const char *dir);

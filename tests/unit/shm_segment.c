@@ -388,6 +388,12 @@ static void node_gossip_and_repair_segments_come_back_as_published(void **state)
     repair_seg_update(&p, 127, LIMIT_REPLICAS - 1, &peer, REPAIR_ROW_IDLE, 2, 2, 0);
     assert_int_equal(row->keys_repaired, 2);
     assert_int_equal(row->last_agreement_ms, 0);
+
+    static struct repair_copied copied = {.epoch = 7, .keys = 3, .step = {[5] = 1}}, copied_got;
+    assert_int_equal(repair_seg_read_copied(&pr, &copied_got), -ERR_NOTFOUND);
+    repair_seg_publish_copied(&p, &copied);
+    assert_int_equal(repair_seg_read_copied(&pr, &copied_got), 0);
+    assert_memory_equal(&copied_got, &copied, sizeof copied);
     node_seg_close(&n);
     node_seg_close(&nr);
     gossip_seg_close(&g);
