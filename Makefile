@@ -53,7 +53,7 @@ UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/u
 .SUFFIXES:
 .PHONY: all help deps check-headers lint test test-asan test-units asan sim crash bench fuzz demo install clean format
 
-all: check-headers $(addprefix $(BUILD)/,$(PROGRAMS) $(TOOLS) sim $(BENCHES)) $(UNIT) extra
+all: check-headers $(addprefix $(BUILD)/,$(PROGRAMS) $(TOOLS) sim gossip-sim $(BENCHES)) $(UNIT) extra
 
 .PHONY: extra
 extra:

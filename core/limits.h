@@ -14,6 +14,19 @@
 #define LIMIT_NAME           64  /* bytes of a node's, cluster's or zone's name, with the final 0 */
 #define LIMIT_ADDR           64  /* bytes of a numeric address as text, with the final 0 */
 
+/* In build/gossip-sim thousands of members each know thousands: it counts how often they speak and how
+ * soon they know, and its names are short. */
+#ifdef CLOCKWISE_SHORT_NAMES
+#undef LIMIT_PARTITIONS
+#undef LIMIT_MEMBERS
+#undef LIMIT_NAME
+#undef LIMIT_ADDR
+#define LIMIT_PARTITIONS 64
+#define LIMIT_MEMBERS    64
+#define LIMIT_NAME       12
+#define LIMIT_ADDR       16
+#endif
+
 /* Keys, values, versions. */
 #define LIMIT_KEY             (64u << 10)
 #define LIMIT_VALUE           (8u << 20)

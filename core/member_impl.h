@@ -26,6 +26,7 @@ unsigned member_group(const struct member_row *row);
 /* News about a row is to be passed on, or was once. */
 void member_spread(struct membership *m, struct member_row *row);
 void member_spread_less(struct membership *m, struct member_row *row);
+void member_spread_no_more(struct membership *m, struct member_row *row);
 /* Rows with news, freshest first, those told longest ago first among these: at most `size`. */
 unsigned member_news_list(struct membership *m, struct member_row **out, unsigned size);
 

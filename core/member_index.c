@@ -225,6 +225,11 @@ void member_spread_less(struct membership *m, struct member_row *row)
     news_link(m, row, level > 0 ? (uint8_t)(level - 1) : 0);
 }
 
+void member_spread_no_more(struct membership *m, struct member_row *row)
+{
+    news_unlink(m, row);
+}
+
 unsigned member_news_list(struct membership *m, struct member_row **out, unsigned size)
 {
     unsigned count = 0;

@@ -294,5 +294,7 @@ int member_take_news(struct membership *m, const struct node_id *sender,
     } else {
         take_news_of_known(m, row, sender, from, &news, by, now_us);
     }
+    if (node_id_is_zero(sender)) /* what an earlier run has saved is no news to anybody else */
+        member_spread_no_more(m, row);
     return 0;
 }

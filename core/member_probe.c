@@ -294,7 +294,8 @@ static void fail_probe(struct membership *m, uint64_t now_us)
         member_suspect(m, row, 0, now_us);
 }
 
-/* Faulty members and unmet founders are tried once in a while: one of each an interval. */
+/* Faulty members and unmet founders are tried once in a while. Where there is no ring yet, founders are
+ * unmet until they have said what ring they know. */
 static void poke(struct membership *m)
 {
     struct gossip probe;
@@ -308,8 +309,9 @@ static void poke(struct membership *m)
     }
     for (uint32_t i = 0; i < m->conf.seed_count; i++) {
         const struct member_endpoint *seed = &m->conf.seeds[i];
+        const struct member_row *row = member_find_place(m, seed->address, seed->port);
 
-        if (member_find_place(m, seed->address, seed->port) != NULL)
+        if (row != NULL && (m->ring.epoch != 0 || row == &m->row[0] || row->ring_heard))
             continue;
         probe = member_probe_message(++m->sequence, NULL);
         member_send(m, seed, &probe, NULL);

@@ -30,9 +30,10 @@ struct gossipd {
     struct ring_seg ring_seg;
     struct gossip_seg gossip_seg;
     struct counter_block *counters;
-    struct ring_view view;          /* as published last */
-    struct gossip_view gossip_view; /* likewise */
-    bool changed, ring_changed;     /* since then */
+    struct ring_view view;              /* as published last */
+    struct gossip_view gossip_view;     /* likewise */
+    bool changed, ring_changed;         /* since then */
+    uint64_t ahead_said, ahead_said_us; /* news ignored, as last logged, and when */
 
     int udp_fd, notify_fd;
     struct loop_watch udp_watch, notify_watch;

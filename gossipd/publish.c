@@ -107,12 +107,29 @@ void gossipd_changed(struct gossipd *g, bool ring)
     loop_defer(g->loop, &g->publish_task, publish, g);
 }
 
-#define PUBLISH_US 1000000u
+#define PUBLISH_US   1000000u
+#define SAY_AGAIN_US 60000000u
+
+/* Somebody's clock is wrong, or ours. */
+static void say_ahead(struct gossipd *g)
+{
+    uint64_t ahead = g->members.counts[MEMBER_COUNT_ahead], now = loop_now_us(g->loop);
+
+    if (ahead == g->ahead_said || (g->ahead_said_us != 0 && now < g->ahead_said_us + SAY_AGAIN_US))
+        return;
+    log_warn("%llu times news of a member was ignored because its incarnation is more than a day "
+             "ahead of this node's clock: one of the clocks is wrong",
+             (unsigned long long)(ahead - g->ahead_said));
+    g->ahead_said = ahead;
+    g->ahead_said_us = now;
+}
 
 static void on_publish_timer(void *arg)
 {
     struct gossipd *g = arg;
 
+    member_set_wall(&g->members, clock_wall_ms());
+    say_ahead(g);
     count(g);
     fill_gossip_view(g);
     gossip_seg_publish(&g->gossip_seg, &g->gossip_view);

@@ -378,7 +378,7 @@ static inline void kit_start(struct kit *k, unsigned i)
 
     memset(s, 0, sizeof *s);
     kit_new_id(k, i);
-    snprintf(s->name, sizeof s->name, "node-%u", i);
+    snprintf(s->name, sizeof s->name, "node-%u", (uint16_t)i);
     snprintf(s->address, sizeof s->address, "10.0.%u.%u", i >> 8 & 255, i & 255);
     s->gossip_port = (uint16_t)(1000 + i);
     s->port = 1;
