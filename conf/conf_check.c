@@ -68,6 +68,8 @@ int conf_resolve(struct conf *c, unsigned *blame, char reason[CONF_ERROR])
         c->node.peer_port = c->node.port + 10001;
     if (c->node.gossip_port == 0)
         c->node.gossip_port = c->node.port + 10000;
+    if (c->node.repair_port == 0)
+        c->node.repair_port = c->node.port + 9999;
     if (c->node.announce[0] == 0)
         memcpy(c->node.announce, c->node.bind, sizeof c->node.announce);
     resolve_name(c);
@@ -88,9 +90,10 @@ static int check_ports(const struct conf *c, unsigned *blame, char reason[CONF_E
     } ranges[] = {{CONF_node_port, c->node.port, 1},
                   {CONF_node_worker_port, c->node.worker_port, c->node.workers},
                   {CONF_node_peer_port, c->node.peer_port, c->node.workers},
-                  {CONF_node_gossip_port, c->node.gossip_port, 1}};
+                  {CONF_node_gossip_port, c->node.gossip_port, 1},
+                  {CONF_node_repair_port, c->node.repair_port, 1}};
 
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         uint32_t end = ranges[i].first + ranges[i].count;
 
         if (end > 65536)

@@ -57,7 +57,8 @@ struct gossip member_news_of(const struct membership *all, const struct member_r
                    .state = m->state,
                    .protocol = m->protocol,
                    .incarnation = m->incarnation,
-                   .by = accuser_of(all, row)},
+                   .by = accuser_of(all, row),
+                   .repair_port = m->repair_port},
     };
 }
 
@@ -78,7 +79,8 @@ static int read_news(const struct gossip_NEWS *g, struct member *out)
         g->workers > LIMIT_WORKERS || g->port > 65535 || g->worker_port > 65535 ||
         g->peer_port > 65535 || g->gossip_port < 1 || g->gossip_port > 65535 || g->weight < 1 ||
         g->weight > 65535 || g->address.len == 0 || g->name.len == 0 || g->protocol < 1 ||
-        (g->by.len != 0 && g->by.len != NODE_ID_BYTES) || g->incarnation == UINT64_MAX)
+        g->repair_port > 65535 || (g->by.len != 0 && g->by.len != NODE_ID_BYTES) ||
+        g->incarnation == UINT64_MAX)
         return -ERR_FORMAT;
     if (!take_text(out->name, sizeof out->name, g->name) ||
         !take_text(out->zone, sizeof out->zone, g->zone) ||
@@ -91,6 +93,7 @@ static int read_news(const struct gossip_NEWS *g, struct member *out)
     out->worker_port = (uint16_t)g->worker_port;
     out->peer_port = (uint16_t)g->peer_port;
     out->gossip_port = (uint16_t)g->gossip_port;
+    out->repair_port = (uint16_t)g->repair_port;
     out->workers = (uint16_t)g->workers;
     out->weight = (uint16_t)g->weight;
     out->state = g->state;

@@ -263,6 +263,7 @@ static void fill_self(struct gossipd *g, const struct node_view *node, struct me
     self->worker_port = (uint16_t)c->node.worker_port;
     self->peer_port = (uint16_t)c->node.peer_port;
     self->gossip_port = (uint16_t)c->node.gossip_port;
+    self->repair_port = (uint16_t)c->node.repair_port;
     self->workers = (uint16_t)c->node.workers;
     self->weight = (uint16_t)c->node.weight;
 }

@@ -29,18 +29,39 @@ static void seal(uint8_t *header, size_t len)
     put_u32(header + 4, (uint32_t)hash64(header + FRAME_HEADER, len));
 }
 
-int frame_append_msg(struct buf *out, const struct msg *m)
+/* Room for a frame of at most `bound` bytes with its header. */
+static int begin(struct buf *out, size_t bound)
 {
-    size_t before = buf_len(out), bound = FRAME_HEADER + msg_codec_bound(m);
-
     if (bound > LIMIT_FRAME)
         return -ERR_LIMIT;
     if (buf_reserve(out, bound) == NULL)
-        return out->limit != 0 && bound > out->limit - before ? -ERR_LIMIT : -ERR_NOMEM;
+        return out->limit != 0 && bound > out->limit - buf_len(out) ? -ERR_LIMIT : -ERR_NOMEM;
     buf_filled(out, FRAME_HEADER);
-    /* Cannot fail and cannot move the buffer: the room is reserved. */
-    int err = msg_codec_encode(m, out);
+    return 0;
+}
 
+int frame_append_msg(struct buf *out, const struct msg *m)
+{
+    size_t before = buf_len(out);
+    int err = begin(out, FRAME_HEADER + msg_codec_bound(m));
+
+    if (err != 0)
+        return err;
+    /* Cannot fail and cannot move the buffer: the room is reserved. */
+    err = msg_codec_encode(m, out);
+    ASSERT(err == 0);
+    seal(buf_head(out) + before, buf_len(out) - before - FRAME_HEADER);
+    return 0;
+}
+
+int frame_append_repair(struct buf *out, const struct repair *m)
+{
+    size_t before = buf_len(out);
+    int err = begin(out, FRAME_HEADER + msg_codec_bound_repair(m));
+
+    if (err != 0)
+        return err;
+    err = msg_codec_encode_repair(m, out);
     ASSERT(err == 0);
     seal(buf_head(out) + before, buf_len(out) - before - FRAME_HEADER);
     return 0;

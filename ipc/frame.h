@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "core/msg.h"
+#include "core/repair.h"
 
 #define FRAME_HEADER 8
 
@@ -17,6 +18,9 @@
  * bytes are copied once. -ERR_LIMIT (out's limit, or longer than LIMIT_FRAME) or -ERR_NOMEM leave
  * out as it was. */
 int frame_append_msg(struct buf *out, const struct msg *m);
+
+/* Likewise for a message of anti-entropy. */
+int frame_append_repair(struct buf *out, const struct repair *m);
 
 /* The same around bytes that are encoded already. */
 int frame_append(struct buf *out, struct slice payload);

@@ -20,7 +20,7 @@ struct shape {
     uint16_t size; /* of the structure */
 };
 
-/* Fields of the three tables become letters, whatever the message is called. */
+/* Fields of the tables become letters, whatever the message is called. */
 #define U64(field)   "8"
 #define U32(field)   "4"
 #define U8(field)    "1"
@@ -57,6 +57,17 @@ static const struct shape gossip_shapes[] = {
 #include "core/gossip.def"
 };
 #undef GOSSIP
+#undef END
+
+#define REPAIR(name, number, text) [number] = {""
+#define END(name)                                                                                  \
+    , sizeof(struct repair_##name)                                                                 \
+    }                                                                                              \
+    ,
+static const struct shape repair_shapes[] = {
+#include "core/repair.def"
+};
+#undef REPAIR
 #undef END
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
@@ -260,6 +271,16 @@ int msg_codec_encode_gossip(const struct gossip *m, struct buf *out)
     return encode(shape_of(gossip_shapes, COUNT(gossip_shapes), m->kind), m->kind, &m->u, out);
 }
 
+int msg_codec_encode_repair(const struct repair *m, struct buf *out)
+{
+    return encode(shape_of(repair_shapes, COUNT(repair_shapes), m->kind), m->kind, &m->u, out);
+}
+
+size_t msg_codec_bound_repair(const struct repair *m)
+{
+    return bound_of(shape_of(repair_shapes, COUNT(repair_shapes), m->kind), (const uint8_t *)&m->u);
+}
+
 size_t msg_codec_bound(const struct msg *m)
 {
     return bound_of(shape_of(msg_shapes, COUNT(msg_shapes), m->kind), (const uint8_t *)&m->u);
@@ -280,6 +301,17 @@ int msg_codec_decode_control(struct msg_codec *c, struct slice in, struct contro
 {
     uint32_t kind;
     int err = decode(c, control_shapes, COUNT(control_shapes), &in, &kind, &out->u);
+
+    if (err != 0 || in.len != 0)
+        return -ERR_FORMAT;
+    out->kind = kind;
+    return 0;
+}
+
+int msg_codec_decode_repair(struct msg_codec *c, struct slice in, struct repair *out)
+{
+    uint32_t kind;
+    int err = decode(c, repair_shapes, COUNT(repair_shapes), &in, &kind, &out->u);
 
     if (err != 0 || in.len != 0)
         return -ERR_FORMAT;

@@ -102,6 +102,8 @@ int listeners_open(struct listeners *l, const struct conf *c, char *error, size_
     if ((rc = open_inet(c, SOCK_STREAM, c->node.gossip_port, &l->gossip_tcp, error, error_size)) !=
         0)
         goto out;
+    if ((rc = open_inet(c, SOCK_STREAM, c->node.repair_port, &l->repair, error, error_size)) != 0)
+        goto out;
     rc = open_notify(c, &l->notify, error, error_size);
 out:
     if (rc != 0)
@@ -126,5 +128,6 @@ void listeners_close(struct listeners *l)
     }
     close_fd(&l->gossip_udp);
     close_fd(&l->gossip_tcp);
+    close_fd(&l->repair);
     close_fd(&l->notify);
 }

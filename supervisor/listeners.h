@@ -13,6 +13,7 @@ struct listeners {
     int peer[LIMIT_WORKERS];
     int wake[LIMIT_WORKERS]; /* eventfds */
     int gossip_udp, gossip_tcp;
+    int repair;
     int notify; /* Unix datagram socket gossip.sock in the runtime directory */
     uint32_t workers;
 };

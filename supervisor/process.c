@@ -196,6 +196,8 @@ static void collect(struct process *p, int channel, int panic, struct heirloom *
         bequeath(h, "gossip-tcp", 0, false, l->gossip_tcp);
         bequeath(h, "notify", 0, false, l->notify);
     }
+    if (fds & ROLE_REPAIR)
+        bequeath(h, "repair", 0, false, l->repair);
 }
 
 static int spawn(struct process *p, int channel, int panic)

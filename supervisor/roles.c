@@ -37,6 +37,7 @@ static const struct role roles[ROLE_COUNT] = {
     [ROLE_ANTIENTROPYD] = {.name = "antientropyd",
                            .program = "clockwise-antientropyd",
                            .stage = 3,
+                           .fds = ROLE_REPAIR,
                            .oom_score = 300,
                            .pause_ms = 100,
                            .pause_max_ms = 5000,

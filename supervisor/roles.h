@@ -7,11 +7,12 @@
 
 /* Descriptors that a role inherits besides its channel and its panic pipe. */
 enum role_fds {
-    ROLE_FRONT = 1,  /* the front port, shared by all workers */
-    ROLE_CLIENT = 2, /* the worker's own client port */
-    ROLE_PEER = 4,   /* the worker's own peer port */
-    ROLE_WAKE = 8,   /* the eventfd of every worker */
-    ROLE_GOSSIP = 16 /* gossip UDP and TCP, and the socket of the workers' verdicts */
+    ROLE_FRONT = 1,   /* the front port, shared by all workers */
+    ROLE_CLIENT = 2,  /* the worker's own client port */
+    ROLE_PEER = 4,    /* the worker's own peer port */
+    ROLE_WAKE = 8,    /* the eventfd of every worker */
+    ROLE_GOSSIP = 16, /* gossip UDP and TCP, and the socket of the workers' verdicts */
+    ROLE_REPAIR = 32  /* antientropyd's port for other nodes */
 };
 
 enum role_number { ROLE_RECOVER, ROLE_GOSSIPD, ROLE_WORKER, ROLE_ANTIENTROPYD, ROLE_COUNT };
