@@ -33,7 +33,8 @@ def impostor(name, change):
         text = f.read()
     base, mine = cluster.base + 300, cluster.base + 450
     text = text.replace(os.path.join(cluster.dir, "3"), home)
-    for key, offset in (("port", 0), ("worker_port", 1), ("peer_port", 10001), ("gossip_port", 10000)):
+    for key, offset in (("port", 0), ("worker_port", 1), ("peer_port", 10001), ("gossip_port", 10000),
+                        ("repair_port", 9999)):
         text = re.sub(rf"(?m)^{key} = {base + offset}$", f"{key} = {mine + offset}", text)
     text = change(text)
     path = os.path.join(home, "node.conf")
