@@ -121,7 +121,7 @@ enum member_count {
 
 struct member_host {
     void *arg;
-    /* Send a packet: the first `must` messages always, of the others as many as fit. Returns how
+    /* Send a packet: the first `must` messages always (they fit), of the others as many as fit. Returns how
      * many were sent in all. Slices are borrowed during the call. */
     unsigned (*send)(void *arg, const char *address, uint16_t port, const struct gossip *list,
                      unsigned must, unsigned count);

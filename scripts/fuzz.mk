@@ -12,6 +12,7 @@ FUZZ_FLAGS    = -I. -D_GNU_SOURCE -DCLOCKWISE_VERSION='"$(VERSION)"' -std=gnu11 
   -w -fno-sanitize-recover=all
 
 fuzz_resp_SRC := workers/resp_parse.c
+fuzz_packet_SRC := gossipd/packet.c
 
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1).c tests/fuzz/driver.c $$(wildcard base/*.c core/*.c ipc/*.c) $$($(1)_SRC)

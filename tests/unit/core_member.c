@@ -235,6 +235,48 @@ static void test_short_pauses(void **state)
     kit_free(&k);
 }
 
+/* A member that is frozen again as soon as it has read what was waiting for it. */
+static void test_frozen_twice(void **state)
+{
+    struct kit k;
+
+    (void)state;
+    found(&k, 5, 17);
+    k.loss = 100000;
+    for (int i = 0; i < 1500; i++) {
+        unsigned who = (unsigned)rand_below(&k.rand, 5);
+
+        for (int times = 0; times < 2; times++) {
+            kit_pause(&k, who);
+            kit_run(&k, 3 * SECOND / 2, NULL, NULL);
+            kit_wake(&k, who);
+            kit_run(&k, 1000, NULL, NULL);
+        }
+        kit_run(&k, 3 * SECOND + rand_below(&k.rand, 4 * SECOND), NULL, NULL);
+    }
+    assert_int_equal(false_verdicts(&k), 0);
+    kit_free(&k);
+}
+
+/* Whose datagrams do not get through is there all the same. */
+static void test_streams_alone(void **state)
+{
+    unsigned dead = 1;
+    struct kit k;
+
+    (void)state;
+    for (unsigned count = 2; count <= 5; count++) {
+        found(&k, count, 18);
+        k.loss = 1000000;
+        k.streams_lose_nothing = true;
+        kit_run(&k, 600 * SECOND, NULL, NULL);
+        assert_int_equal(false_verdicts(&k), 0);
+        k.node[dead].up = false;
+        assert_true(kit_run(&k, 120 * SECOND, faulty_everywhere, &dead));
+        kit_free(&k);
+    }
+}
+
 static void test_long_pause(void **state)
 {
     unsigned who = 1;
@@ -537,6 +579,120 @@ static void test_many(void **state)
     kit_free(&k);
 }
 
+static struct gossip news_about(struct kit *k, unsigned who, uint8_t said, uint64_t incarnation)
+{
+    const struct member *m = &k->node[who].self;
+
+    return (struct gossip){.kind = GOSSIP_NEWS,
+                           .u.NEWS = {.id = slice_of(m->id.b, NODE_ID_BYTES),
+                                      .name = slice_str(m->name),
+                                      .address = slice_str(m->address),
+                                      .port = 1,
+                                      .gossip_port = m->gossip_port,
+                                      .workers = 2,
+                                      .weight = 100,
+                                      .protocol = 1,
+                                      .state = said,
+                                      .incarnation = incarnation}};
+}
+
+static void test_future(void **state)
+{
+    static const uint64_t far[] = {25ull * 3600 * 1000, 365ull * 24 * 3600 * 1000, 1ull << 62};
+    struct kit k;
+    struct member_endpoint from = {.address = "10.0.0.1", .port = 1001};
+
+    (void)state;
+    found(&k, 3, 19);
+    uint64_t wall = kit_wall_ms(&k), before = k.node[0].m.row[0].m.incarnation;
+    for (unsigned i = 0; i < 3; i++) {
+        struct gossip own = news_about(&k, 0, MEMBER_FAULTY, wall + far[i]);
+        struct gossip other = news_about(&k, 2, MEMBER_FAULTY, wall + far[i]);
+
+        assert_int_equal(member_receive(&k.node[0].m, &k.node[1].self.id, &from, &own, k.now_us),
+                         0);
+        assert_int_equal(member_receive(&k.node[0].m, &k.node[1].self.id, &from, &other, k.now_us),
+                         0);
+    }
+    assert_int_equal(k.node[0].m.counts[MEMBER_COUNT_ahead], 6);
+    assert_int_equal(k.node[0].m.row[0].m.incarnation, before);
+    assert_true(all_alive(&k, NULL));
+    /* Within the bound it is refuted. */
+    struct gossip own = news_about(&k, 0, MEMBER_FAULTY, wall + 3600 * 1000);
+    member_receive(&k.node[0].m, &k.node[1].self.id, &from, &own, k.now_us);
+    assert_int_equal(k.node[0].m.row[0].m.incarnation, wall + 3600 * 1000 + 1);
+    kit_run(&k, 10 * SECOND, NULL, NULL);
+    assert_true(all_alive(&k, NULL));
+    kit_free(&k);
+}
+
+static void test_exchange_is_small(void **state)
+{
+    struct kit k;
+    unsigned count = 48;
+
+    (void)state;
+    kit_init(&k, 5, 20);
+    kit_start_all(&k, count);
+    assert_true(kit_run(&k, 60 * SECOND, all_have_ring, &count));
+    kit_run(&k, 60 * SECOND, NULL, NULL);
+    k.loss = 1000000; /* nothing can be learnt by datagrams */
+    k.streams_lose_nothing = true;
+    struct gossip own = news_about(&k, 7, MEMBER_FAULTY, k.node[7].m.row[0].m.incarnation);
+    struct member_endpoint from = {.address = "10.0.0.1", .port = 1001};
+    member_receive(&k.node[7].m, &k.node[1].self.id, &from, &own, k.now_us);
+    uint64_t known = k.node[7].m.row[0].m.incarnation, before = k.node[7].stream_bytes, one, all;
+    kit_sync(&k.node[3], k.node[7].self.address, k.node[7].self.gossip_port);
+    kit_run(&k, SECOND / 10, NULL, NULL);
+    assert_int_equal(member_find(&k.node[3].m, &k.node[7].self.id)->m.incarnation, known);
+    one = k.node[7].stream_bytes - before;
+    kit_boot(&k, 9); /* it has to be told everything */
+    before = k.node[7].stream_bytes;
+    kit_sync(&k.node[9], k.node[7].self.address, k.node[7].self.gossip_port);
+    kit_run(&k, SECOND / 10, NULL, NULL);
+    assert_int_equal(k.node[9].m.count, count);
+    all = k.node[7].stream_bytes - before;
+    assert_true(3 * one < all);
+    kit_free(&k);
+}
+
+/* Everything that members say to each other, with each bit flipped and cut anywhere, from a member that
+ * has the right secret. */
+static void test_flips(void **state)
+{
+    static struct ring_view view;
+    struct kit k;
+    struct buf said = {0}, bent = {0};
+    struct member_endpoint from = {.address = "10.0.0.1", .port = 1001};
+    struct gossip g;
+
+    (void)state;
+    found(&k, 3, 21);
+    k.node[1].m.sync_groups = UINT64_MAX;
+    k.node[1].m.sync_ring = true;
+    member_tell(&k.node[1].m, MEMBER_ANSWERS, kit_append, &said);
+    const size_t len = buf_len(&said);
+    for (size_t bit = 0; bit < 9 * len; bit++) {
+        buf_clear(&bent);
+        buf_append(&bent, buf_head(&said), bit < 8 * len ? len : bit - 8 * len);
+        if (bit < 8 * len)
+            buf_head(&bent)[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        struct slice in = slice_of(buf_head(&bent), buf_len(&bent));
+        from.port = bit % 2 == 0 ? 1001 : 0;
+        while (in.len > 0 && msg_codec_next_gossip(k.codec, &in, &g) == 0)
+            if (member_receive(&k.node[0].m, &k.node[1].self.id, &from, &g, k.now_us) != 0)
+                break;
+        if (bit % 64 == 0)
+            kit_run(&k, 10000, NULL, NULL);
+    }
+    member_view(&k.node[0].m, &view);
+    assert_true(ring_view_valid(&view));
+    assert_int_equal(k.node[0].m.row[0].m.state, MEMBER_ALIVE);
+    buf_free(&said);
+    buf_free(&bent);
+    kit_free(&k);
+}
+
 static void test_garbage(void **state)
 {
     struct kit k;
@@ -573,6 +729,8 @@ int main(void)
         TEST("a worker's word makes it faster", test_hint_speeds_up),
         TEST("a tenth of all packets lost brings no false verdict", test_loss),
         TEST("pauses of 1.5 seconds bring no false verdict", test_short_pauses),
+        TEST("nor does a freezing right after another", test_frozen_twice),
+        TEST("who is reached by streams alone is alive", test_streams_alone),
         TEST("a member that was frozen comes back and blames nobody", test_long_pause),
         TEST("a machine that is always late finds the dead all the same", test_always_late),
         TEST("two sides that were cut off heal", test_partition),
@@ -587,6 +745,9 @@ int main(void)
         TEST("a node may come back under another address", test_moved),
         TEST("a node that founded nothing learns the ring and is not in it", test_joiner),
         TEST("news reaches many nodes in packets of bounded size", test_many),
+        TEST("incarnations of the far future are ignored and counted", test_future),
+        TEST("an exchange moves what differs", test_exchange_is_small),
+        TEST("no flipped or missing bit does harm", test_flips),
         TEST("values that no member sends are refused", test_garbage),
     };
 

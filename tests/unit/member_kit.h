@@ -55,6 +55,7 @@ struct kit {
     uint64_t now_us, order;
     struct rand rand;
     uint32_t loss; /* per million */
+    bool streams_lose_nothing;
     uint64_t delay_us;
     unsigned count, rows; /* nodes; members that each can know */
     struct kit_node *node;
@@ -204,7 +205,8 @@ static inline uint64_t kit_legs(struct kit *k, unsigned legs, uint64_t again_us)
 
     for (; legs > 0; legs--) {
         took += 50 + rand_below(&k->rand, k->delay_us);
-        for (uint64_t wait = again_us; rand_chance(&k->rand, k->loss); wait *= 2)
+        for (uint64_t wait = again_us; !k->streams_lose_nothing && rand_chance(&k->rand, k->loss);
+             wait *= 2)
             took += wait;
     }
     return took;
