@@ -2,6 +2,7 @@
 #include "store/bucket.h"
 
 #include "base/err.h"
+#include "core/object_codec.h"
 
 enum { LENGTH_AT = 4, FIXED = 16 }; /* where an encoded object says how long it is */
 
@@ -34,6 +35,21 @@ int bucket_find(struct slice bucket, struct slice key, struct object *o)
         if (slice_equal(o->key, key))
             return 0;
     return rc == 0 ? -ERR_NOTFOUND : rc;
+}
+
+int bucket_void(struct slice key, struct buf *out)
+{
+    static const struct causal nothing;
+    struct object_front front = {.key = key, .causal = &nothing};
+    uint8_t *base, *end;
+    int err = object_reserve(out, object_bound(&front, 0), &base);
+
+    if (err != 0)
+        return err;
+    end = object_encode_front(base, &front);
+    object_encode_finish(base, end);
+    buf_filled(out, (size_t)(end - base));
+    return 0;
 }
 
 int bucket_replace(struct slice bucket, struct slice key, struct slice object,

@@ -14,6 +14,14 @@ int bucket_next(struct slice bucket, size_t *at, struct object *o);
 /* The object of a key, opened into o. -ERR_NOTFOUND, -ERR_CORRUPT, -ERR_VERSION. */
 int bucket_find(struct slice bucket, struct slice key, struct object *o);
 
+/* In a write buffer, an object of which nothing is known says that the row of its key is to be removed:
+ * no siblings, no context, which no real object is. */
+int bucket_void(struct slice key, struct buf *out);
+static inline bool bucket_is_void(struct slice object, struct slice key)
+{
+    return object.len == (size_t)(key.data - object.data) + key.len + 4;
+}
+
 /* Append the bucket to out with the object of `key` replaced by `object` or added. `scratch` is
  * used for reading. 0 or an error; on error out is as before. */
 int bucket_replace(struct slice bucket, struct slice key, struct slice object,

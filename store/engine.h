@@ -1,4 +1,4 @@
-/* Inside of struct store, shared by store.c, recover.c and scan.c alone. */
+/* Inside of struct store, shared by store.c, repair.c, recover.c and scan.c alone. */
 #ifndef CLOCKWISE_STORE_ENGINE_H
 #define CLOCKWISE_STORE_ENGINE_H
 
@@ -40,6 +40,7 @@ struct store {
     bool pressed; /* pressure at the newest turn */
     struct store_stats stats;
     struct object object; /* scratch */
+    struct buf nothing;   /* scratch: a row to be removed */
 };
 
 /* The open vnode of a partition, or NULL. */
@@ -64,6 +65,9 @@ int engine_buffer_hint(struct store *s, struct vnode *v, const uint8_t target[16
 void engine_note_write(struct store *s, struct vnode *v, uint64_t lsn);
 /* Forget the live writes of a vnode. */
 void engine_drop_live(struct store *s, struct vnode *v);
+
+/* Give a vnode to the flush thread, or note what is wanted until it comes back. */
+void engine_submit(struct store *s, struct vnode *v, unsigned todo);
 
 /* Freeze the live buffers of a vnode that is neither busy nor frozen. */
 void engine_freeze(struct store *s, struct vnode *v);

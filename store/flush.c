@@ -60,23 +60,40 @@ static void put_be32(uint8_t *out, uint32_t n)
         out[i] = (uint8_t)(n >> (24 - 8 * i));
 }
 
-/* What a bucket adds to its leaf, and its earliest expiry (0: none). A damaged object makes it
- * -ERR_CORRUPT; what was summed so far is then meaningless. */
+/* What a bucket adds to its leaf, its earliest expiry and, if nothing in it is alive, its time as a
+ * tombstone (0: none). */
+struct weight {
+    uint64_t sum, expiry, tomb;
+};
+
+/* A damaged object makes it -ERR_CORRUPT; the weight is then that of nothing. */
 static int weigh_bucket(struct flush *f, const struct position *pos, struct slice bucket,
-                        uint64_t *sum, uint64_t *expiry)
+                        struct weight *w)
 {
     size_t at = 0;
+    bool dead = bucket.len > 0;
     int rc;
 
-    *sum = *expiry = 0;
+    memset(w, 0, sizeof *w);
     while ((rc = bucket_next(bucket, &at, &f->object)) == 1) {
         uint64_t e = object_next_expiry(&f->object);
+        bool tombstone;
+        uint64_t time_ms = horizon_time(&f->object, 0, &tombstone);
 
-        if (e != 0 && (*expiry == 0 || e < *expiry))
-            *expiry = e;
+        if (e != 0 && (w->expiry == 0 || e < w->expiry))
+            w->expiry = e;
         if (f->conf->leaves)
-            *sum += merkle_leaf_mix(pos, object_digest(&f->object));
+            w->sum += merkle_leaf_mix(pos, object_digest(&f->object));
+        dead = dead && tombstone;
+        if (time_ms > w->tomb)
+            w->tomb = time_ms;
     }
+    if (rc != 0)
+        memset(w, 0, sizeof *w);
+    else if (!dead)
+        w->tomb = 0;
+    else if (w->tomb == 0)
+        w->tomb = 1;
     return rc;
 }
 
@@ -116,7 +133,9 @@ static int put_leaf(struct vnode *v, uint32_t index, uint64_t hash)
                           slice_of(pair, sizeof pair));
 }
 
-static int move_expiry(struct vnode *v, const struct position *pos, uint64_t before, uint64_t after)
+/* Move a row in an index by time. */
+static int move_time(struct vnode *v, enum lmdb_db db, const struct position *pos, uint64_t before,
+                     uint64_t after)
 {
     uint8_t key[EXPIRY_KEY];
     int err = 0;
@@ -126,13 +145,13 @@ static int move_expiry(struct vnode *v, const struct position *pos, uint64_t bef
     memcpy(key + 8, pos->b, sizeof pos->b);
     if (before != 0) {
         put_be64(key, before);
-        err = lmdb_write_del(v->env, LMDB_EXPIRY, slice_of(key, sizeof key));
+        err = lmdb_write_del(v->env, db, slice_of(key, sizeof key));
         if (err == -ERR_NOTFOUND)
             err = 0;
     }
     if (err == 0 && after != 0) {
         put_be64(key, after);
-        err = lmdb_write_put(v->env, LMDB_EXPIRY, slice_of(key, sizeof key), (struct slice){0});
+        err = lmdb_write_put(v->env, db, slice_of(key, sizeof key), (struct slice){0});
     }
     return err;
 }
@@ -141,21 +160,40 @@ static int move_expiry(struct vnode *v, const struct position *pos, uint64_t bef
 static int replace_bucket(struct flush *f, const struct position *pos, struct slice before,
                           struct slice after)
 {
-    uint64_t old_sum, old_expiry, new_sum, new_expiry;
-    int err = weigh_bucket(f, pos, before, &old_sum, &old_expiry);
+    struct weight old, new;
+    int err = weigh_bucket(f, pos, before, &old);
 
     if (err != 0) { /* its share of the leaf cannot be known any more */
         f->amnesia = f->rebuild = true;
         f->v->work.corrupt++;
-        old_sum = old_expiry = 0;
     }
-    err = weigh_bucket(f, pos, after, &new_sum, &new_expiry);
+    err = weigh_bucket(f, pos, after, &new);
     if (err != 0)
         check_panic("an object in the write buffer is damaged: memory fault");
-    err = lmdb_write_put(f->v->env, LMDB_DATA, position_slice(pos), after);
+    if (after.len > 0)
+        err = lmdb_write_put(f->v->env, LMDB_DATA, position_slice(pos), after);
+    else
+        err = lmdb_write_del(f->v->env, LMDB_DATA, position_slice(pos));
+    if (err == -ERR_NOTFOUND)
+        err = 0;
     if (err == 0)
-        err = move_expiry(f->v, pos, old_expiry, new_expiry);
-    return err == 0 ? add_to_leaf(f, pos, new_sum - old_sum) : err;
+        err = move_time(f->v, LMDB_EXPIRY, pos, old.expiry, new.expiry);
+    if (err == 0)
+        err = move_time(f->v, LMDB_TOMBS, pos, old.tomb, new.tomb);
+    return err == 0 ? add_to_leaf(f, pos, new.sum - old.sum) : err;
+}
+
+/* The bucket without the object of a key, into f->bucket. */
+static int bucket_without(struct flush *f, struct slice bucket, struct slice key)
+{
+    size_t at = 0;
+    int rc, err = 0;
+
+    buf_clear(&f->bucket);
+    while (err == 0 && (rc = bucket_next(bucket, &at, &f->object)) == 1)
+        if (!slice_equal(f->object.key, key))
+            err = buf_append(&f->bucket, f->object.encoded.data, f->object.encoded.len);
+    return err != 0 ? err : rc;
 }
 
 static int write_entry(struct flush *f, const struct wbuf_entry *e)
@@ -163,10 +201,17 @@ static int write_entry(struct flush *f, const struct wbuf_entry *e)
     struct slice object = slice_of(e->data, e->len), before = {0}, after = object;
     int err = lmdb_write_get(f->v->env, LMDB_DATA, position_slice(&e->pos), &before);
 
+    struct slice key = slice_of(e->data + e->key_at, e->key_len);
+
     if (err != 0 && err != -ERR_NOTFOUND)
         return err;
-    if (before.len > 0) {
-        struct slice key = slice_of(e->data + e->key_at, e->key_len), other;
+    if (bucket_is_void(object, key)) {
+        err = bucket_without(f, before, key);
+        if (err != 0 && err != -ERR_CORRUPT && err != -ERR_VERSION)
+            return err;
+        after = slice_of(buf_head(&f->bucket), buf_len(&f->bucket));
+    } else if (before.len > 0) {
+        struct slice other;
 
         /* Nearly always the bucket holds just an older object of this very key. */
         if (object_peek_key(before, &other) != 0 || !slice_equal(other, key) ||
@@ -214,11 +259,11 @@ static int rebuild_leaves(struct flush *f)
     for (err = lmdb_write_seek(v->env, LMDB_DATA, key, &key, &row); err == 0;
          err = lmdb_write_step(v->env, LMDB_DATA, &key, &row)) {
         struct position pos;
-        uint64_t sum, expiry;
+        struct weight w;
 
         memcpy(pos.b, key.data, sizeof pos.b);
-        if (weigh_bucket(f, &pos, row, &sum, &expiry) == 0)
-            leaves[merkle_leaf_index(&pos, v->q_bits, bits)] += sum;
+        if (weigh_bucket(f, &pos, row, &w) == 0)
+            leaves[merkle_leaf_index(&pos, v->q_bits, bits)] += w.sum;
     }
     err = err == -ERR_NOTFOUND ? lmdb_write_clear(v->env, LMDB_LEAVES) : err;
     for (uint32_t i = 0; err == 0 && i < 1u << bits; i++)
@@ -259,6 +304,9 @@ static int commit(struct flush *f)
     if (renew) {
         v->work.meta.id = rand_id();
         v->work.meta.reserved = VNODE_DOT_BLOCK;
+        v->work.meta.horizon_ms = 0;
+        if (v->work.meta.standing == STANDING_WHOLE)
+            v->work.meta.standing = STANDING_MISSING;
     }
     if (f->rebuild && f->conf->leaves)
         err = rebuild_leaves(f);
@@ -266,7 +314,8 @@ static int commit(struct flush *f)
         err = put_leaf(v, f->changes[i].index, f->changes[i].hash);
     if (err == 0 && memcmp(&before, &v->work.meta, sizeof before) != 0)
         err = vnode_put_meta(v, &v->work.meta);
-    v->work.keys = lmdb_write_count(v->env, LMDB_DATA);
+    v->work.tombs = lmdb_write_count(v->env, LMDB_TOMBS);
+    v->work.keys = lmdb_write_count(v->env, LMDB_DATA) - v->work.tombs;
     if (err == 0)
         err = lmdb_write_commit(v->env);
     else
@@ -384,7 +433,8 @@ static int flush_hints(struct flush *f)
 
 static int wipe(struct flush *f)
 {
-    static const enum lmdb_db wiped[] = {LMDB_DATA, LMDB_EXPIRY, LMDB_LEAVES, LMDB_HINTS};
+    static const enum lmdb_db wiped[] = {LMDB_DATA, LMDB_EXPIRY, LMDB_TOMBS, LMDB_LEAVES,
+                                         LMDB_HINTS};
     int err = lmdb_write_begin(f->v->env);
 
     if (err != 0)
@@ -475,13 +525,49 @@ static int compare_positions(const void *a, const void *b)
     return position_compare(a, b);
 }
 
-/* Drop what has expired, at most EXPIRE_ROWS rows. Due rows are taken out of the index first and
- * then worked on in order of position, as the leaf hashes want it. */
-static int expire(struct flush *f)
+/* Take due rows out of an index by time, at most EXPIRE_ROWS, those up to now_ms. Sorts them by
+ * position, as the leaf hashes want it. */
+static int take_due(struct flush *f, enum lmdb_db db, uint64_t now_ms, struct position *due,
+                    uint32_t *count)
 {
-    struct position *due = malloc(EXPIRE_ROWS * sizeof *due);
     struct slice key = {0}, row;
     uint8_t first[EXPIRY_KEY];
+    int err = 0;
+
+    *count = 0;
+    while (*count < EXPIRE_ROWS && err == 0) {
+        err = lmdb_write_seek(f->v->env, db, (struct slice){0}, &key, &row);
+        if (err != 0 || key.len != EXPIRY_KEY || expiry_of_key(key) > now_ms)
+            break;
+        memcpy(first, key.data, sizeof first);
+        memcpy(due[(*count)++].b, first + 8, POSITION_BYTES);
+        err = lmdb_write_del(f->v->env, db, slice_of(first, sizeof first));
+    }
+    qsort(due, *count, sizeof *due, compare_positions);
+    return err == -ERR_NOTFOUND ? 0 : err;
+}
+
+/* Remove a row in which nothing is alive. The index is right about it but for damage. */
+static int purge_row(struct flush *f, const struct position *pos)
+{
+    struct slice before;
+    size_t at = 0;
+    int rc, err = lmdb_write_get(f->v->env, LMDB_DATA, position_slice(pos), &before);
+
+    if (err != 0)
+        return err == -ERR_NOTFOUND ? 0 : err;
+    while ((rc = bucket_next(before, &at, &f->object)) == 1)
+        if (!horizon_purges(&f->object, 0, f->v->work.meta.horizon_ms))
+            return 0;
+    f->v->work.purged += rc == 0;
+    return replace_bucket(f, pos, before, (struct slice){0});
+}
+
+/* Work off one transaction's worth of an index by time. */
+static int work_off(struct flush *f, enum lmdb_db db, uint64_t now_ms,
+                    int (*each)(struct flush *, const struct position *))
+{
+    struct position *due = malloc(EXPIRE_ROWS * sizeof *due);
     uint32_t count = 0;
     int err;
 
@@ -493,20 +579,10 @@ static int expire(struct flush *f)
         return err;
     }
     f->change_count = 0;
-    while (count < EXPIRE_ROWS && err == 0) {
-        err = lmdb_write_seek(f->v->env, LMDB_EXPIRY, (struct slice){0}, &key, &row);
-        if (err != 0 || key.len != EXPIRY_KEY || expiry_of_key(key) > f->v->work.now_ms)
-            break;
-        memcpy(first, key.data, sizeof first);
-        memcpy(due[count++].b, first + 8, POSITION_BYTES);
-        err = lmdb_write_del(f->v->env, LMDB_EXPIRY, slice_of(first, sizeof first));
-    }
-    if (err == -ERR_NOTFOUND)
-        err = 0;
-    qsort(due, count, sizeof *due, compare_positions);
+    err = take_due(f, db, now_ms, due, &count);
     for (uint32_t i = 0; err == 0 && i < count; i++)
         if (i == 0 || position_compare(&due[i], &due[i - 1]) != 0)
-            err = expire_row(f, &due[i]);
+            err = each(f, &due[i]);
     free(due);
     if (err != 0) {
         lmdb_write_abort(f->v->env);
@@ -515,18 +591,49 @@ static int expire(struct flush *f)
     return commit(f);
 }
 
-/* The earliest row of the expiry index, seen from a fresh transaction that changes nothing. */
-static void note_next_expiry(struct vnode *v)
+static uint64_t first_of(struct vnode *v, enum lmdb_db db)
 {
     struct slice key, row;
 
-    v->work.next_expiry = 0;
+    return lmdb_write_seek(v->env, db, (struct slice){0}, &key, &row) == 0 && key.len == EXPIRY_KEY
+               ? expiry_of_key(key)
+               : 0;
+}
+
+/* Where the indexes by time begin, seen from a fresh transaction that changes nothing. */
+static void note_next_times(struct vnode *v)
+{
+    v->work.next_expiry = v->work.next_tomb = 0;
     if (lmdb_write_begin(v->env) != 0)
         return;
-    if (lmdb_write_seek(v->env, LMDB_EXPIRY, (struct slice){0}, &key, &row) == 0 &&
-        key.len == EXPIRY_KEY)
-        v->work.next_expiry = expiry_of_key(key);
+    v->work.next_expiry = first_of(v, LMDB_EXPIRY);
+    v->work.next_tomb = first_of(v, LMDB_TOMBS);
     lmdb_write_abort(v->env);
+}
+
+/* Take over the standing and the horizon that were asked for, if they are meant for this id still. */
+static int mark(struct flush *f)
+{
+    struct vnode_work *w = &f->v->work;
+    struct vnode_meta before = w->meta;
+    int err;
+
+    if (w->mark_id != w->meta.id)
+        return 0;
+    err = lmdb_write_begin(f->v->env);
+    if (err != 0)
+        return err;
+    w->meta.standing = w->mark_standing;
+    w->meta.horizon_ms = w->mark_horizon_ms;
+    f->change_count = 0;
+    err = vnode_put_meta(f->v, &w->meta);
+    if (err == 0)
+        err = lmdb_write_commit(f->v->env);
+    else
+        lmdb_write_abort(f->v->env);
+    if (err != 0)
+        w->meta = before;
+    return err;
 }
 
 void flush_work(struct vnode *v, const struct flush_conf *conf)
@@ -551,10 +658,14 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
             err = flush_hints(&f);
     }
     if (err == 0 && v->work.todo & VNODE_EXPIRE)
-        err = expire(&f);
+        err = work_off(&f, LMDB_EXPIRY, v->work.now_ms, expire_row);
+    if (err == 0 && v->work.todo & VNODE_MARK)
+        err = mark(&f);
+    if (err == 0 && v->work.todo & VNODE_PURGE && v->work.meta.standing == STANDING_WHOLE)
+        err = work_off(&f, LMDB_TOMBS, v->work.meta.horizon_ms, purge_row);
     if (err != 0 && err != -ERR_DISKFULL)
         check_panic("vnode %" PRIu32 ": write-back failed: %s", v->partition, err_text(err));
-    note_next_expiry(v);
+    note_next_times(v);
     v->work.err = err;
     v->work.flushed_records = f.records;
     v->work.flushed_bytes = f.bytes;

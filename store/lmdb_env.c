@@ -34,7 +34,8 @@ struct lmdb_env {
     bool reading; /* the reader holds a snapshot */
 };
 
-static const char *const db_names[LMDB_DBS] = {"data", "expiry", "leaves", "hints", "meta"};
+static const char *const db_names[LMDB_DBS] = {"data",   "expiry", "tombs",
+                                               "leaves", "hints",  "meta"};
 
 static int err_from_lmdb(int rc)
 {
@@ -116,7 +117,8 @@ static int open_databases(struct lmdb_env *e, bool create)
     return commit_txn(e->env, txn);
 }
 
-int lmdb_env_open(struct lmdb_env **out, const char *path, uint64_t map_bytes, bool create)
+static int open_env(struct lmdb_env **out, const char *path, uint64_t map_bytes, bool create,
+                    unsigned flags)
 {
     struct lmdb_env *e = calloc(1, sizeof *e);
     int rc, err = 0, dead;
@@ -132,7 +134,7 @@ int lmdb_env_open(struct lmdb_env **out, const char *path, uint64_t map_bytes, b
     if (rc == 0)
         rc = mdb_env_set_mapsize(e->env, map_bytes);
     if (rc == 0)
-        rc = mdb_env_open(e->env, path, MDB_NOTLS | MDB_NORDAHEAD, 0600);
+        rc = mdb_env_open(e->env, path, MDB_NOTLS | MDB_NORDAHEAD | flags, 0600);
     if (rc == 0)
         err = check_length(e->env);
     if (rc == 0 && err == 0) {
@@ -149,6 +151,23 @@ int lmdb_env_open(struct lmdb_env **out, const char *path, uint64_t map_bytes, b
     }
     *out = e;
     return 0;
+}
+
+int lmdb_env_open(struct lmdb_env **out, const char *path, uint64_t map_bytes, bool create)
+{
+    return open_env(out, path, map_bytes, create, 0);
+}
+
+int lmdb_env_open_reader(struct lmdb_env **out, const char *path, uint64_t map_bytes)
+{
+    return open_env(out, path, map_bytes, false, MDB_RDONLY);
+}
+
+uint64_t lmdb_env_commits(struct lmdb_env *e)
+{
+    MDB_envinfo info;
+
+    return mdb_env_info(e->env, &info) == 0 ? info.me_last_txnid : 0;
 }
 
 static void side_close_cursors(struct side *side)

@@ -4,6 +4,7 @@
  * Databases of an environment (keys are compared as bytes):
  *   data     position (16)                       -> encoded objects, back to back (store/bucket.h)
  *   expiry   milliseconds (8, big-end), position -> nothing
+ *   tombs    as expiry, of rows in which nothing is alive: their time (core/horizon.h)
  *   leaves   leaf number (4, big-end)            -> leaf hash (8), check (8)
  *   hints    target (16), position (16)          -> time (8)
  *   meta     name                                -> see store/vnode.h
@@ -17,14 +18,20 @@
 
 #include "base/slice.h"
 
-enum lmdb_db { LMDB_DATA, LMDB_EXPIRY, LMDB_LEAVES, LMDB_HINTS, LMDB_META, LMDB_DBS };
+enum lmdb_db { LMDB_DATA, LMDB_EXPIRY, LMDB_TOMBS, LMDB_LEAVES, LMDB_HINTS, LMDB_META, LMDB_DBS };
 
 struct lmdb_env;
 
 /* Open the environment in an existing folder; with create on, make its databases. Checks that the
  * file is as long as its newest snapshot says. Frees reader slots of dead processes. */
 int lmdb_env_open(struct lmdb_env **out, const char *path, uint64_t map_bytes, bool create);
+/* For a process that only reads what another one writes; the lmdb_write_ functions must not be
+ * called. */
+int lmdb_env_open_reader(struct lmdb_env **out, const char *path, uint64_t map_bytes);
 void lmdb_env_close(struct lmdb_env *e);
+
+/* A number that rises with every commit, of whatever process. Cheap: no snapshot is taken. */
+uint64_t lmdb_env_commits(struct lmdb_env *e);
 
 /* Which file this is: inode and birth time in nanoseconds. They change when it is copied. */
 int lmdb_env_identity(const struct lmdb_env *e, uint64_t *inode, uint64_t *birth_ns);

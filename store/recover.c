@@ -26,6 +26,7 @@ static int work_now(struct store *s, struct vnode *v, unsigned todo)
     v->work.now_ms = clock_wall_ms();
     v->work.vnodes = s->open_count;
     v->work.flushed_records = v->work.flushed_bytes = v->work.dropped = v->work.corrupt = 0;
+    v->work.purged = 0;
     v->busy = true;
     flush_work(v, &s->flush_conf);
     engine_collect(s, v);

@@ -234,6 +234,8 @@ static void emit_position(struct merge *m, const struct position *pos, object_fn
 
         if (position_compare(&e->pos, pos) != 0)
             break;
+        if (bucket_is_void(slice_of(e->data, e->len), pick_key(&m->picks.items[m->at])))
+            continue;
         each(arg, pos, slice_of(e->data, e->len));
         m->emitted++;
     }
@@ -361,7 +363,7 @@ int store_get_at(struct store *s, uint32_t partition, const struct position *pos
         e = wbuf_find_at(&v->frozen, pos);
     if (e != NULL) {
         *out = slice_of(e->data, e->len);
-        return 0;
+        return bucket_is_void(*out, slice_of(e->data + e->key_at, e->key_len)) ? -ERR_NOTFOUND : 0;
     }
     engine_note_reader(s, v);
     rc = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);

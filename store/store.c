@@ -88,6 +88,7 @@ void engine_fini(struct store *s)
             vnode_close(s->vnodes[p]);
         }
     free(s->vnodes);
+    buf_free(&s->nothing);
     wbuf_pool_trim(&s->pool, 0);
     s->magic = 0;
 }
@@ -216,8 +217,7 @@ int engine_open_vnode(struct store *s, uint32_t partition, bool create)
     return 0;
 }
 
-/* Give a vnode to the flush thread, or note what is wanted until it comes back. */
-static void submit(struct store *s, struct vnode *v, unsigned todo)
+void engine_submit(struct store *s, struct vnode *v, unsigned todo)
 {
     v->want |= todo;
     if (v->busy || s->flusher == NULL)
@@ -229,6 +229,10 @@ static void submit(struct store *s, struct vnode *v, unsigned todo)
     v->work.renewed = false;
     v->work.err = 0;
     v->work.flushed_records = v->work.flushed_bytes = v->work.dropped = v->work.corrupt = 0;
+    v->work.purged = 0;
+    v->work.mark_id = v->mark_id;
+    v->work.mark_horizon_ms = v->mark_horizon_ms;
+    v->work.mark_standing = v->mark_standing;
     if (v->work.todo & VNODE_RENEW) {
         memcpy(v->work.bad, v->bad, sizeof v->bad);
         v->work.bad_count = v->bad_count;
@@ -254,7 +258,7 @@ int store_vnode_open(struct store *s, uint32_t partition, bool create, uint64_t 
             return err;
     }
     if (s->vnodes[partition]->want != 0)
-        submit(s, s->vnodes[partition], 0);
+        engine_submit(s, s->vnodes[partition], 0);
     *vnode_id = s->vnodes[partition]->id;
     return 0;
 }
@@ -300,7 +304,7 @@ int store_vnode_drop(struct store *s, uint32_t partition)
     s->vnodes[partition] = NULL;
     s->open_count--;
     v->want = 0;
-    submit(s, v, VNODE_DROP);
+    engine_submit(s, v, VNODE_DROP);
     return 0;
 }
 
@@ -319,11 +323,11 @@ int store_next_dot(struct store *s, uint32_t partition, struct dot *out)
         return -ERR_NOTFOUND;
     if (v->renewing) {
         if (!v->busy) /* what was asked for came to nothing, on a full disk say */
-            submit(s, v, VNODE_RENEW);
+            engine_submit(s, v, VNODE_RENEW);
         return -ERR_BUSY;
     }
     if (v->reserved - (v->next_n - 1) < VNODE_DOT_BLOCK / 2 && !v->busy)
-        submit(s, v, VNODE_RESERVE);
+        engine_submit(s, v, VNODE_RESERVE);
     if (v->next_n > v->reserved)
         return -ERR_BUSY;
     *out = (struct dot){v->id, v->next_n++};
@@ -339,7 +343,7 @@ int store_witness_dot(struct store *s, uint32_t partition, struct dot seen)
     log_error("vnode %u: a peer knows a dot that was never issued here: restored from an old copy?",
               partition);
     v->renewing = true;
-    submit(s, v, VNODE_RENEW);
+    engine_submit(s, v, VNODE_RENEW);
     return 1;
 }
 
@@ -354,7 +358,7 @@ void engine_damaged(struct store *s, struct vnode *v, const struct position *pos
     log_error("vnode %u: a record failed its checksum", v->partition);
     v->bad[v->bad_count++] = *pos;
     v->renewing = true;
-    submit(s, v, VNODE_RENEW);
+    engine_submit(s, v, VNODE_RENEW);
 }
 
 /* --- reading --- */
@@ -399,7 +403,7 @@ int store_get(struct store *s, uint32_t partition, const struct position *pos, s
         e = wbuf_find(&v->frozen, pos, key);
     if (e != NULL) {
         *out = slice_of(e->data, e->len);
-        return 0;
+        return bucket_is_void(*out, slice_of(e->data + e->key_at, e->key_len)) ? -ERR_NOTFOUND : 0;
     }
     engine_note_reader(s, v);
     err = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
@@ -441,6 +445,8 @@ int engine_buffer_hint(struct store *s, struct vnode *v, const uint8_t target[16
 
 void engine_note_write(struct store *s, struct vnode *v, uint64_t lsn)
 {
+    v->writes++;
+    v->last_write_ms = s->now_ms;
     if (v->listed)
         return;
     v->listed = true;
@@ -563,6 +569,7 @@ void engine_freeze(struct store *s, struct vnode *v)
     v->live = empty;
     v->hints_live = empty_hints;
     v->frozen_lsn = v->live_lsn;
+    v->frozen_since_us = v->live_since_us;
     v->retry_us = 0;
     unlist(s, v);
     s->flushing[s->flushing_count++] = v;
@@ -583,6 +590,9 @@ static void publish_leaves(struct vnode *v)
         v->leaf_bits = v->work.meta.leaf_bits;
     }
     memcpy(v->leaves, v->work.leaves, bytes);
+    v->root = 0;
+    for (uint32_t i = 0; i < 1u << v->leaf_bits; i++)
+        v->root += v->leaves[i];
     v->generation++;
 }
 
@@ -598,6 +608,7 @@ void engine_collect(struct store *s, struct vnode *v)
         forget_flushing(s, v);
         wbuf_clear(&v->frozen);
         wbuf_clear(&v->hints_frozen);
+        v->frozen_since_us = 0;
         v->retry_us = 0;
         s->stats.flushes++;
     }
@@ -613,9 +624,14 @@ void engine_collect(struct store *s, struct vnode *v)
     }
     v->reserved = w->meta.reserved;
     v->keys = w->keys;
+    v->tombs = w->tombs;
     v->file_bytes = w->file_bytes;
     v->next_expiry = w->next_expiry;
-    if (w->todo & (VNODE_FLUSH | VNODE_RENEW | VNODE_EXPIRE | VNODE_WIPE))
+    v->next_tomb = w->next_tomb;
+    v->standing = w->meta.standing;
+    v->horizon_ms = w->meta.horizon_ms;
+    s->stats.tombstones_purged += w->purged;
+    if (w->todo & (VNODE_FLUSH | VNODE_RENEW | VNODE_EXPIRE | VNODE_PURGE | VNODE_WIPE))
         publish_leaves(v);
 }
 
@@ -648,14 +664,14 @@ static void start_flushes(struct store *s)
         struct vnode *v = s->flushing[i];
 
         if (!v->busy && v->want & VNODE_FLUSH && s->now_us >= v->retry_us)
-            submit(s, v, 0);
+            engine_submit(s, v, 0);
     }
     while (s->oldest != NULL && s->flushing_count < ENGINE_FLUSHING && !s->oldest->busy &&
            s->oldest->frozen_lsn == 0 && flush_is_due(s)) {
         struct vnode *v = s->oldest;
 
         engine_freeze(s, v);
-        submit(s, v, VNODE_FLUSH);
+        engine_submit(s, v, VNODE_FLUSH);
     }
 }
 
@@ -666,7 +682,10 @@ static void look_for_expired(struct store *s)
 
         s->expiry_at = (s->expiry_at + 1) & (s->partitions - 1);
         if (v != NULL && !v->busy && v->next_expiry != 0 && v->next_expiry <= s->now_ms)
-            submit(s, v, VNODE_EXPIRE);
+            engine_submit(s, v, VNODE_EXPIRE);
+        if (v != NULL && !v->busy && v->standing == STANDING_WHOLE && v->next_tomb != 0 &&
+            v->next_tomb <= v->horizon_ms)
+            engine_submit(s, v, VNODE_PURGE);
     }
 }
 
@@ -701,7 +720,7 @@ void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms)
         }
         engine_collect(s, v);
         if (v->want != 0 && v->work.err == 0)
-            submit(s, v, 0);
+            engine_submit(s, v, 0);
     }
     if (any)
         release_journal(s);
@@ -745,6 +764,7 @@ void store_stats(const struct store *s, struct store_stats *out)
     for (uint32_t p = 0; p < s->partitions; p++)
         if (s->vnodes[p] != NULL) {
             out->keys += s->vnodes[p]->keys;
+            out->tombstones += s->vnodes[p]->tombs;
             out->file_bytes += s->vnodes[p]->file_bytes;
         }
 }

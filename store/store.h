@@ -45,7 +45,9 @@ struct store_conf {
 
 /* What an operator should know; a copy, filled by store_stats(). */
 struct store_stats {
-    uint64_t keys; /* live records in LMDB, all vnodes (buffers not counted twice) */
+    uint64_t keys;       /* rows with anything alive in LMDB, all vnodes */
+    uint64_t tombstones; /* and those without */
+    uint64_t tombstones_purged;
     uint64_t buffer_bytes, buffer_limit;
     uint64_t journal_bytes, journal_segments, journal_syncs, journal_records;
     uint64_t flushes, flushed_records, flushed_bytes;
@@ -141,6 +143,34 @@ uint64_t store_vnode_keys(const struct store *s, uint32_t partition);
  * is reported like in store_get() and left out. `each` must not call the store. */
 int store_scan(struct store *s, uint32_t partition, struct position *cursor, uint32_t max,
                void (*each)(void *arg, const struct position *pos, struct slice object), void *arg);
+
+/* ---- What anti-entropy needs. See core/horizon.h. */
+
+struct store_vnode_state {
+    uint64_t id;
+    uint64_t horizon_ms;     /* 0 unless whole */
+    uint64_t generation;     /* changes with every write, buffers included, and with every start */
+    uint64_t dirty_since_ms; /* wall time of the oldest write that is not in the tree; 0: none */
+    uint64_t last_write_ms;  /* wall time */
+    uint64_t root;           /* sum of the leaves */
+    uint64_t keys, tombstones;
+    uint8_t standing; /* enum standing */
+};
+/* -ERR_NOTFOUND if the vnode is not open. */
+int store_vnode_state(const struct store *s, uint32_t partition, struct store_vnode_state *out);
+
+/* Set the standing, or raise the horizon, of the vnode with this id. It holds when it is durable, soon;
+ * should the vnode take a new id before, it does not. -ERR_NOTFOUND; -ERR_STALE: it has another id. */
+int store_set_standing(struct store *s, uint32_t partition, uint64_t id, uint8_t standing);
+int store_set_horizon(struct store *s, uint32_t partition, uint64_t id, uint64_t horizon_ms);
+
+/* Remove the row of a key for good. As store_put(). */
+int store_remove(struct store *s, uint32_t partition, const struct position *pos, struct slice key,
+                 uint64_t *lsn);
+
+/* Somebody who has read the files says that the row at this position is damaged; `leaf`: that rows are
+ * missing or too many in its leaf. The vnode takes a new id if that is so. */
+int store_verify(struct store *s, uint32_t partition, const struct position *pos, bool leaf);
 
 /* Hints: durable notes "the object at this position is owed to that node". A hint is a row in the
  * vnode's environment (target, position); the object is the vnode's own. Journalled like a put. */

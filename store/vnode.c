@@ -106,7 +106,8 @@ static int load_meta(struct vnode *v, const struct vnode_conf *conf)
     memcpy(meta, row.data, sizeof *meta);
     lmdb_reader_reset(v->env);
     if (meta->check != meta_check(meta) || meta->partition != v->partition || meta->id == 0 ||
-        meta->leaf_bits < MERKLE_LEAF_BITS_MIN || meta->leaf_bits > MERKLE_LEAF_BITS_MAX)
+        meta->leaf_bits < MERKLE_LEAF_BITS_MIN || meta->leaf_bits > MERKLE_LEAF_BITS_MAX ||
+        meta->standing > STANDING_AWAY)
         return meta->check == meta_check(meta) && meta->format != FORMAT ? -ERR_VERSION
                                                                          : -ERR_CORRUPT;
     if (meta->format != FORMAT)
@@ -145,19 +146,32 @@ static int load_leaves(struct vnode *v)
     memcpy(v->leaves, v->work.leaves, count * sizeof *v->leaves);
     v->leaf_bits = v->work.meta.leaf_bits;
     v->generation = 1;
+    for (uint32_t i = 0; i < count; i++)
+        v->root += v->leaves[i];
     return 0;
+}
+
+/* The time that an index begins with, 0 if it is empty. */
+static uint64_t first_time(struct vnode *v, enum lmdb_db db)
+{
+    struct slice key, row;
+    uint64_t ms = 0;
+
+    if (lmdb_reader_seek(v->env, db, (struct slice){0}, &key, &row) == 0 && key.len >= 8)
+        for (int i = 0; i < 8; i++)
+            ms = ms << 8 | key.data[i];
+    return ms;
 }
 
 static void load_numbers(struct vnode *v)
 {
-    struct slice key, row;
-
-    v->next_expiry = 0;
-    if (lmdb_reader_seek(v->env, LMDB_EXPIRY, (struct slice){0}, &key, &row) == 0 && key.len >= 8)
-        for (int i = 0; i < 8; i++)
-            v->next_expiry = v->next_expiry << 8 | key.data[i];
-    v->keys = lmdb_reader_count(v->env, LMDB_DATA);
+    v->next_expiry = first_time(v, LMDB_EXPIRY);
+    v->next_tomb = first_time(v, LMDB_TOMBS);
+    v->tombs = lmdb_reader_count(v->env, LMDB_TOMBS);
+    v->keys = lmdb_reader_count(v->env, LMDB_DATA) - v->tombs;
     lmdb_reader_reset(v->env);
+    v->work.next_tomb = v->next_tomb;
+    v->work.tombs = v->tombs;
     v->file_bytes = lmdb_env_bytes(v->env);
     v->work.next_expiry = v->next_expiry;
     v->work.keys = v->keys;
@@ -179,11 +193,15 @@ static int commit_meta(struct vnode *v)
     return lmdb_write_commit(v->env);
 }
 
-/* Take a new id in memory; the caller commits it. */
-static void take_new_id(struct vnode_meta *meta)
+/* Take a new id in memory; the caller commits it. What is left of the old vnode may be believed no
+ * further than this. */
+static void take_new_id(struct vnode_meta *meta, enum standing standing)
 {
     meta->id = rand_id();
     meta->reserved = 0;
+    meta->horizon_ms = 0;
+    if (meta->standing < (uint32_t)standing)
+        meta->standing = standing;
 }
 
 /* Make the folder under another name, fill it, and rename it into place. */
@@ -209,7 +227,7 @@ static int create_folder(struct vnode *v, const struct vnode_conf *conf)
         .partition = v->partition,
         .leaf_bits = MERKLE_LEAF_BITS_MIN,
     };
-    take_new_id(meta);
+    take_new_id(meta, STANDING_MISSING);
     err = lmdb_env_identity(v->env, &meta->inode, &meta->birth_ns);
     if (err == 0)
         err = commit_meta(v);
@@ -283,7 +301,7 @@ static int recognise(struct vnode *v, uint64_t expected_id, struct vnode_opened 
               v->partition, expected_id != meta->id ? "other id expected" : "its file is a copy");
     meta->inode = inode;
     meta->birth_ns = birth_ns;
-    take_new_id(meta);
+    take_new_id(meta, STANDING_AWAY); /* it may be as old as one likes */
     found->renewed = true;
     return 0;
 }
@@ -329,7 +347,7 @@ static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool creat
     err = load_leaves(v);
     if (err == -ERR_CORRUPT) {
         log_error("vnode %" PRIu32 " has damaged leaf hashes: it takes a new id", v->partition);
-        take_new_id(&v->work.meta);
+        take_new_id(&v->work.meta, STANDING_MISSING);
         found->renewed = true;
         v->want |= VNODE_RENEW; /* rebuilds them */
         v->leaf_bits = v->work.meta.leaf_bits;
@@ -368,6 +386,9 @@ int vnode_open(struct vnode **out, const struct vnode_conf *conf, uint32_t parti
     }
     v->id = v->work.meta.id;
     v->reserved = v->work.meta.reserved;
+    v->standing = v->work.meta.standing;
+    v->horizon_ms = v->work.meta.horizon_ms;
+    v->last_write_ms = clock_wall_ms();
     load_numbers(v);
     *out = v;
     return 0;

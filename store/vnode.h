@@ -11,7 +11,8 @@
  *   0   4  format: 1          4   4  q_bits        8   4  partition     12  4  leaf_bits
  *   16  8  vnode id           24  8  reserved: dot numbers up to this may be in use
  *   32  8  inode of data.mdb  40  8  its birth time, ns
- *   48  16 0                  64  8  hash64 of bytes 0..63
+ *   48  8  horizon, ms        56  4  standing (core/horizon.h)          60  4  0
+ *   64  8  hash64 of bytes 0..63
  *
  * A new id is taken when: the folder is made; the folder is missing though it was expected; the
  * environment cannot be read (then it goes to quarantine); data.mdb is not the file that was made
@@ -24,7 +25,7 @@
 #ifndef CLOCKWISE_STORE_VNODE_H
 #define CLOCKWISE_STORE_VNODE_H
 
-#include "core/position.h"
+#include "core/horizon.h"
 #include "store/lmdb_env.h"
 #include "store/wbuf.h"
 
@@ -36,7 +37,8 @@
 struct vnode_meta {
     uint32_t format, q_bits, partition, leaf_bits;
     uint64_t id, reserved, inode, birth_ns;
-    uint64_t zero[2];
+    uint64_t horizon_ms;
+    uint32_t standing, zero;
     uint64_t check;
 };
 _Static_assert(sizeof(struct vnode_meta) == 72, "meta layout");
@@ -48,6 +50,8 @@ enum {
     VNODE_RENEW = 4,   /* something was forgotten: take a new id */
     VNODE_EXPIRE = 8,  /* drop values that have expired */
     VNODE_DROP = 16,   /* close and remove */
+    VNODE_MARK = 64,   /* set standing and horizon */
+    VNODE_PURGE = 128, /* remove tombstones that the horizon has passed */
     VNODE_WIPE = 32,   /* remove all rows: what recovery flushed was dropped later */
 };
 
@@ -62,7 +66,12 @@ struct vnode_work {
     uint32_t vnodes; /* open in this store */
     uint64_t flushed_records, flushed_bytes, dropped, corrupt;
     uint64_t next_expiry; /* earliest in the environment, 0: none */
-    uint64_t keys, file_bytes;
+    uint64_t next_tomb;   /* oldest tombstone in the environment, 0: none */
+    uint64_t keys, tombs, file_bytes;
+    uint64_t purged;
+    uint64_t mark_id; /* VNODE_MARK: for the vnode with this id alone */
+    uint64_t mark_horizon_ms;
+    uint32_t mark_standing;
     struct position bad[VNODE_BAD]; /* damaged rows to remove */
     uint32_t bad_count;
     struct vnode_meta meta;
@@ -78,6 +87,9 @@ struct vnode {
     struct wbuf hints_live, hints_frozen; /* hints: data is target (16), time (8), add (1) */
     uint64_t live_lsn, frozen_lsn;        /* oldest journal record they stand for; 0: none */
     uint64_t live_since_us;               /* when the first live write came */
+    uint64_t frozen_since_us;             /* and the first frozen one; 0: none */
+    uint64_t writes;                      /* in this run, buffered ones included */
+    uint64_t last_write_ms;               /* wall time of the newest; at first, of the opening */
     struct vnode *older, *newer;          /* list of vnodes with live writes, by live_lsn */
     bool listed;
 
@@ -98,7 +110,12 @@ struct vnode {
     uint64_t *leaves; /* published copy */
     uint32_t leaf_bits;
     uint64_t generation;
-    uint64_t keys, file_bytes, next_expiry;
+    uint64_t root; /* sum of leaves */
+    uint64_t keys, tombs, file_bytes, next_expiry, next_tomb;
+    uint64_t horizon_ms;
+    uint32_t standing;                 /* enum standing */
+    uint64_t mark_id, mark_horizon_ms; /* asked for by VNODE_MARK */
+    uint32_t mark_standing;
     bool reading; /* a snapshot is held; while busy, it is in the store's list of readers */
     struct vnode *reading_next;
 };
