@@ -136,6 +136,9 @@ bool coord_place(const struct coord *c, struct slice key, struct place *out)
     out->pos = position_of(key);
     out->partition = position_partition(&out->pos, c->view->q_bits);
     out->walk = &c->index->walk[out->partition];
+    out->other =
+        c->index->other[out->partition].count > 0 ? &c->index->other[out->partition] : NULL;
+    out->phase = c->view->phase[out->partition];
     out->rule = rule_for(c, key);
     out->n = out->rule->n < out->walk->count ? out->rule->n : out->walk->count;
     out->self = COORD_NO_SELF;
@@ -154,6 +157,7 @@ uint8_t coord_targets(const struct coord *c, const struct place *place, struct r
 
     for (uint8_t i = 0; i < count; i++)
         r->member[i] = place->walk->member[i];
+    r->list = coord_is_sloppy(place) ? 0 : place->walk->print;
     *self = place->self;
     if (place->self == COORD_NO_SELF) {
         *self = count < LIMIT_WALK ? count++ : LIMIT_WALK - 1;

@@ -22,6 +22,7 @@ static void start(struct coord *c, struct request *r, const struct get_setup *se
         digest = object_digest(&c->mine);
     r->pos = p->pos;
     r->partition = p->partition;
+    r->epoch = c->view->epoch;
     r->start_us = c->now_us;
     r->deadline_us = setup->deadline_us;
     get_init(&r->u.get, setup, readable, digest, durable);
@@ -119,9 +120,11 @@ static struct slice key_of(struct coord *c, const struct request *r)
 static int ask(struct coord *c, struct request *r, const struct get_action *a)
 {
     uint16_t member = r->member[a->target];
-    struct msg m = {
-        .kind = MSG_READ,
-        .u.READ = {.request = r->id, .epoch = c->view->epoch, .flags = a->full ? 0 : READ_DIGEST}};
+    struct msg m = {.kind = MSG_READ,
+                    .u.READ = {.request = r->id,
+                               .epoch = r->epoch,
+                               .flags = a->full ? 0 : READ_DIGEST,
+                               .list = r->list}};
     uint64_t since = c->now_us - r->start_us;
 
     if (!c->host.reachable(c->host.arg, member, r->worker[a->target]))

@@ -5,6 +5,7 @@
  *   coord_get.c      reads coordinated here: actions of get.h carried out
  *   coord_forward.c  requests sent on to another coordinator
  *   coord_park.c     writes of other coordinators that have to wait a moment
+ *   coord_change.c   both of them while the ring changes, and what replicas let count
  *   coord_replica.c  this worker as a replica: MERGE and READ of others, merging into the own vnode
  *   coord_table.c    slots of requests in flight, and the heap of their deadlines
  *   coord_ack.c      what waits for the disk
@@ -161,7 +162,9 @@ struct request {
         old; /* a write: the object before it, if wanted, or the value if parked; a read: what was found, if the own
                         replica cannot take it in */
     uint64_t start_us, deadline_us;
-    uint64_t local_lsn; /* a read: what the own replica holds is durable from there on */
+    uint64_t epoch;      /* of the ring that the members are from */
+    uint32_t list, also; /* prints of the lists that answers are counted in; 0: sloppy, or none */
+    uint64_t local_lsn;  /* a read: what the own replica holds is durable from there on */
     uint16_t member[LIMIT_WALK];
     uint8_t worker[LIMIT_WALK];
     uint32_t sent_us[LIMIT_WALK]; /* a read: when target was asked, since start_us */
@@ -232,11 +235,14 @@ void coord_enter(struct coord *c, uint64_t now_us, uint64_t wall_ms);
 struct place {
     struct position pos;
     uint32_t partition;
-    const struct ring_walk *walk;
+    const struct ring_walk *walk; /* the list in force */
+    const struct ring_walk
+        *other; /* the list of the other table while the partition moves, or NULL */
     const struct quorum_rule *rule;
-    uint8_t n;    /* primaries: the first n of the walk */
-    uint8_t self; /* index of this node in the walk, or COORD_NO_SELF */
-    bool mine;    /* on this node the partition belongs to this worker */
+    uint8_t phase; /* enum ring_phase */
+    uint8_t n;     /* primaries: the first n of the walk */
+    uint8_t self;  /* index of this node in the walk, or COORD_NO_SELF */
+    bool mine;     /* on this node the partition belongs to this worker */
 };
 
 /* How many replicas to wait for. What a client asks for is taken literally; a configured number adapts

@@ -1,6 +1,6 @@
 /* Writes coordinated here: a new dot, the own replica, and the actions of put.h carried out. Runs in
  * workers and in the simulator. */
-#include "core/coord_impl.h"
+#include "core/coord_change.h"
 
 #include "base/check.h"
 #include "base/err.h"
@@ -215,8 +215,7 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
     const struct msg_PUT *put = job->put;
     uint8_t w = coord_wanted(put->w, p->rule->w, p->n),
             dw = coord_wanted(put->dw, p->rule->dw, p->n);
-    struct put_setup setup = {.primaries = p->n,
-                              .w = w > dw ? w : dw,
+    struct put_setup setup = {.w = w > dw ? w : dw,
                               .pw = coord_wanted(put->pw, p->rule->pw, p->n),
                               .sloppy = coord_is_sloppy(p),
                               .replica_us = 1000ull * c->conf.replica_ms,
@@ -224,11 +223,12 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
                               .deadline_us = coord_deadline(c, put->timeout_ms)};
 
     setup.w = setup.w > 0 ? setup.w : 1;
-    setup.count = coord_targets(c, p, r, &setup.self);
+    coord_put_targets(c, p, put, r, &setup);
     setup.suspects = coord_suspects(c, r, setup.count);
     r->asker = *job->asker;
     r->pos = p->pos;
     r->partition = p->partition;
+    r->epoch = c->view->epoch;
     r->flags = job->flags;
     r->start_us = c->now_us;
     r->deadline_us = setup.deadline_us;
@@ -236,7 +236,7 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
     r->context = ack->context;
     r->old = ack->old;
     ack->context = ack->old = hold_nothing();
-    if (setup.self >= p->n)
+    if (setup.self >= setup.primaries)
         coord_count(c, COORD_FALLBACK_COORDINATOR, 1);
     put_init(&r->u.put, &setup);
     c->object_of = ack->request = r->id;
@@ -255,7 +255,7 @@ static bool is_alone(const struct job *job)
 {
     const struct place *p = job->place;
 
-    return p->n == 1 && p->self == 0 && job->put->w <= 1 && job->put->pw <= 1 &&
+    return p->n == 1 && p->self == 0 && p->other == NULL && job->put->w <= 1 && job->put->pw <= 1 &&
            job->put->dw <= 1 && job->put->timeout_ms == 0;
 }
 
@@ -350,7 +350,9 @@ static int have_object(struct coord *c, struct request *r)
 
 static int send_object(struct coord *c, struct request *r, const struct put_action *a)
 {
-    struct msg m = {.kind = MSG_MERGE, .u.MERGE = {.request = r->id, .epoch = c->view->epoch}};
+    struct msg m = {
+        .kind = MSG_MERGE,
+        .u.MERGE = {.request = r->id, .epoch = r->epoch, .list = r->list, .also = r->also}};
 
     if (!c->host.reachable(c->host.arg, r->member[a->target], r->worker[a->target]))
         return -ERR_UNAVAILABLE;

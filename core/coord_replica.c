@@ -1,6 +1,6 @@
 /* This worker as a replica: objects merged into its vnodes, on behalf of other coordinators and of
  * its own reads, and its vnodes read for others. Runs in workers and in the simulator. */
-#include "core/coord_impl.h"
+#include "core/coord_change.h"
 
 #include "base/check.h"
 #include "base/err.h"
@@ -208,6 +208,8 @@ static int merge(struct coord *c, const struct asker *asker, const struct msg_ME
     /* What cannot be answered is not stored either: the coordinator will try again or elsewhere. */
     if (acks_full(&c->acks))
         return -ERR_BUSY;
+    if (m->hint.len == 0 && coord_is_outsider(c, &place, m->epoch))
+        return -ERR_STALE;
     if (coord_standing(c, place.partition, &horizon_ms) == STANDING_AWAY)
         return -ERR_NOTWHOLE;
     rc = coord_merge_in(c, place.partition, &place.pos, NULL, m->object,
@@ -220,6 +222,9 @@ static int merge(struct coord *c, const struct asker *asker, const struct msg_ME
     coord_count(c, COORD_MERGE_NEWS, merged.news);
     if (asker->id == 0)
         return 0;
+    rc = coord_fence_write(c, &place, m->epoch, m->list, m->also);
+    if (rc != 0)
+        return rc;
     /* An object that was there already may still be on its way to the disk. */
     struct ack ack = {.kind = ACK_MERGE, .asker = *asker, .lsn = c->last_lsn};
 
@@ -259,10 +264,15 @@ static int read_own(struct coord *c, const struct msg_READ *m, struct msg_READ_D
         coord_count(c, COORD_WRONG_WORKER, 1);
         return -ERR_STALE;
     }
+    rc = coord_fence_read(c, &place, m->epoch, m->list);
+    if (rc != 0)
+        return rc;
     standing = coord_standing(c, place.partition, &horizon_ms);
     if (standing == STANDING_AWAY)
         return -ERR_NOTWHOLE;
     rc = c->host.load(c->host.arg, place.partition, &place.pos, m->key, &object);
+    if (rc == -ERR_NOTFOUND && coord_is_outsider(c, &place, m->epoch))
+        return -ERR_STALE;
     if (rc == -ERR_NOTFOUND)
         return standing == STANDING_MISSING && place.self < place.n ? -ERR_NOTWHOLE : 0;
     if (rc == 0)

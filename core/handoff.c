@@ -34,6 +34,7 @@ struct handoff {
     struct handoff_conf conf;
     struct handoff_host host;
     const struct ring_view *view;
+    const struct ring_index *index;
     struct handoff_stats stats;
     uint64_t credit_us; /* rate not yet used */
     uint64_t last_us;
@@ -100,9 +101,11 @@ static void begin_round(struct handoff *h)
     h->partition = UINT32_MAX; /* next_pair() steps to 0 */
 }
 
-void handoff_set_view(struct handoff *h, const struct ring_view *view)
+void handoff_set_view(struct handoff *h, const struct ring_view *view,
+                      const struct ring_index *index)
 {
     h->view = view;
+    h->index = index;
     begin_round(h);
     h->found = true; /* whatever has changed: look again without a pause */
     h->asleep_until_us = 0;
@@ -193,6 +196,13 @@ void handoff_receive(struct handoff *h, const struct msg_MERGED *m, uint64_t now
     release(h, slot);
 }
 
+/* Is the object at hand still owed to the target? */
+static bool is_owed(const struct handoff *h)
+{
+    return h->view->members[h->member].state != MEMBER_LEFT &&
+           ring_keeps(h->index, h->partition, h->member);
+}
+
 /* Send one object. Returns 0, or -ERR_BUSY: try the same one again later; or another error: this
  * target is not to be had now. */
 static int deliver(struct handoff *h, const struct position *pos, uint64_t now_us)
@@ -205,7 +215,7 @@ static int deliver(struct handoff *h, const struct position *pos, uint64_t now_u
     int rc = h->host.load(h->host.arg, h->partition, pos, &object, &digest);
 
     /* A damaged object is not here any more either; what it was is left to anti-entropy. */
-    if (rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT || target->state == MEMBER_LEFT) {
+    if (rc == -ERR_NOTFOUND || rc == -ERR_CORRUPT || !is_owed(h)) {
         h->host.remove(h->host.arg, h->partition, &target->id, pos);
         h->stats.orphaned++;
         return 0;
@@ -265,7 +275,7 @@ static bool next_pair(struct handoff *h, uint32_t *steps, uint64_t now_us)
         if (ring_worker_of(h->partition, h->conf.workers) != h->conf.worker ||
             !h->host.owes(h->host.arg, h->partition, &target->id))
             continue;
-        if (target->state != MEMBER_LEFT &&
+        if (target->state != MEMBER_LEFT && ring_keeps(h->index, h->partition, h->member) &&
             !h->host.reachable(h->host.arg, h->member,
                                ring_worker_of(h->partition, target->workers))) {
             h->retry_us[h->member] = now_us + RETRY_US;

@@ -59,7 +59,8 @@ struct handoff_stats {
     uint64_t delivered; /* hints removed after an acknowledgement */
     uint64_t changed;   /* acknowledged, but the object had changed: sent again */
     uint64_t failed;    /* refused, timed out, link broken */
-    uint64_t orphaned;  /* hints removed because target or object are gone for good */
+    uint64_t orphaned;  /* hints removed because the target has no part in it any more, or the
+                           object is gone for good */
     uint32_t in_flight;
 };
 
@@ -72,8 +73,11 @@ struct handoff *handoff_init(void *memory, const struct handoff_conf *conf,
 /* Another rate from now on. */
 void handoff_set_rate(struct handoff *h, uint32_t per_second);
 
-/* A new ring view, borrowed until the next call. Until the first one nothing is done. */
-void handoff_set_view(struct handoff *h, const struct ring_view *view);
+/* A new ring view, borrowed until the next call, with its index. Until the first one nothing is done. A
+ * hint for a member that has no part in its partition any more goes without delivery: the object is
+ * owed to others now, to whom anti-entropy brings it. */
+void handoff_set_view(struct handoff *h, const struct ring_view *view,
+                      const struct ring_index *index);
 
 /* Is this the number of a request of handoff? */
 static inline bool handoff_owns(uint64_t request)

@@ -9,6 +9,12 @@
  * collected for a while; in the end the coordinator keeps a hint of its own for each primary that
  * never acknowledged and that no fallback holds the object for.
  *
+ * While the ring changes (core/ring_change.h) the primaries are those of the old and of the next list
+ * together: all are sent to, and get a hint if they stay silent, but W may be wanted in one of the lists
+ * alone, or in each of the two. A fallback counts where the primary would for which it stands in; for one
+ * that is not counted nobody stands in. In a sloppy quorum the primaries of the one list may stand in for
+ * lost ones of the other: they have the object, and those it is owed to get hints in the end.
+ *
  * Every index is sent to at most once. Events that do not fit the state (late, doubled, of an index
  * never sent to) change nothing. */
 #ifndef CLOCKWISE_CORE_PUT_H
@@ -35,7 +41,11 @@ struct put_setup {
     uint8_t self;      /* index of the coordinator; beyond the primaries: it is a fallback */
     uint8_t w, pw;     /* durable copies wanted (w at least 1), and how many of them at primaries */
     bool sloppy;       /* fallbacks count, and are used */
-    uint32_t suspects; /* bits of indices silent lately: sent to, but not waited for */
+    uint32_t counted; /* bits of the primaries in whose list w and pw are counted; 0: all of them */
+    uint32_t
+        also; /* bits of those of a second list, in which also_w and also_pw are wanted; or 0 */
+    uint8_t also_w, also_pw;
+    uint32_t suspects;   /* bits of indices silent lately: sent to, but not waited for */
     uint64_t replica_us; /* silence after which a replica is replaced */
     uint64_t linger_us;  /* from the start: how long late acknowledgements are waited for, before
                             hints are kept instead */

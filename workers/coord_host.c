@@ -2,6 +2,7 @@
  * adds no rule of its own. */
 #include "workers/coord_host.h"
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "core/coord_event.h"
@@ -125,33 +126,36 @@ void coord_host_fill(struct worker *w, struct coord_host *out)
     };
 }
 
-static bool is_primary(const struct ring_walk *walk, uint16_t member)
+/* Open the vnode of a partition if there is reason to. */
+static void open_one(struct worker *w, uint32_t partition)
 {
-    for (unsigned i = 0; i < walk->primaries; i++)
-        if (walk->member[i] == member)
-            return true;
-    return false;
+    bool keeps = ring_keeps(&w->ring_index, partition, w->view.self);
+    uint64_t id;
+
+    if (store_vnode_id(w->store, partition) != 0)
+        return;
+    /* A fallback's vnode may hold hints: if it is there, it is needed. */
+    int rc = store_vnode_open(w->store, partition, keeps, &id);
+
+    if (rc != 0 && (keeps || rc != -ERR_NOTFOUND))
+        log_error("vnode %u cannot be opened: %s; it is served by other nodes", partition,
+                  err_text(rc));
 }
 
-void coord_host_open_vnodes(struct worker *w)
+bool coord_host_open_vnodes(struct worker *w, uint64_t until_us)
 {
     const struct ring_view *v = &w->view;
 
-    if (v->self == RING_NO_OWNER)
-        return;
-    for (uint32_t p = 0; p < w->ring_index.partitions; p++) {
-        uint64_t id;
+    while (v->self != RING_NO_OWNER && w->open_at < w->ring_index.partitions) {
+        uint32_t p = w->open_at++;
 
         if (ring_worker_of(p, v->members[v->self].workers) != w->index)
             continue;
-        /* A fallback's vnode may hold hints: if it is there, it is needed. */
-        bool primary = is_primary(&w->ring_index.walk[p], v->self);
-        int rc = store_vnode_open(w->store, p, primary, &id);
-
-        if (rc != 0 && (primary || rc != -ERR_NOTFOUND))
-            log_error("vnode %u cannot be opened: %s; it is served by other nodes", p,
-                      err_text(rc));
+        open_one(w, p);
+        if (clock_mono_us() >= until_us)
+            return false;
     }
+    return true;
 }
 
 int coord_host_replica(void *arg, uint32_t partition, const struct position *pos, struct slice key,

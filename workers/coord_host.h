@@ -10,9 +10,10 @@ struct worker;
 /* The callbacks of struct coord_host over a worker; `arg` of each is the worker. */
 void coord_host_fill(struct worker *w, struct coord_host *out);
 
-/* Open, and where needed make, the vnodes that this worker owns as a primary in the view. Blocks for
- * file system calls: called before READY and when the ring itself has changed. */
-void coord_host_open_vnodes(struct worker *w);
+/* Open, and where needed make, the vnodes that this worker owns as a primary of either table, from
+ * w->open_at on, until the time is over (one at least). true: all are open. Blocks for file system
+ * calls. */
+bool coord_host_open_vnodes(struct worker *w, uint64_t until_us);
 
 /* What the own vnode knows of a key: struct engine's `replica`; arg is the worker. */
 int coord_host_replica(void *arg, uint32_t partition, const struct position *pos, struct slice key,

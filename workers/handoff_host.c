@@ -400,7 +400,7 @@ int handoff_host_open(struct worker *w)
 
 void handoff_host_view(struct worker *w)
 {
-    handoff_set_view(w->handoff->handoff, &w->view);
+    handoff_set_view(w->handoff->handoff, &w->view, &w->ring_index);
     w->handoff->due_us = 0;
 }
 

@@ -44,10 +44,11 @@ struct worker {
 
     struct ring_view view; /* the newest one; epoch 0: none yet */
     struct ring_index ring_index;
+    uint32_t open_at; /* the next partition whose vnode may have to be opened */
 
     struct loop_watch store_watch;
     struct loop_hook turn_hook;
-    struct loop_timer coord_timer, handoff_timer, slow_timer, drain_timer, ring_timer;
+    struct loop_timer coord_timer, handoff_timer, slow_timer, drain_timer, ring_timer, open_timer;
     uint64_t coord_deadline_us;
     uint64_t started_us;
     uint64_t turn_started_us;

@@ -9,6 +9,8 @@
 
 #define SLOW_TURN_US   100000u  /* store housekeeping */
 #define SLOWER_TURN_US 1000000u /* looking for restarted writers of segments */
+#define OPEN_US        2000u    /* opening vnodes in one go, while clients are served */
+#define OPEN_PAUSE_US  2000u
 
 static void refresh_clock(struct worker *w)
 {
@@ -23,6 +25,25 @@ static void tell_change(const struct ring_view *old, const struct ring_view *new
     if (ring_compare(old, new) != 0)
         log_info("ring epoch %llu: %u members, %u partitions, N=%u", (unsigned long long)new->epoch,
                  new->member_count, 1u << new->q_bits, new->n);
+}
+
+static void on_open(void *arg)
+{
+    struct worker *w = arg;
+
+    if (!coord_host_open_vnodes(w, clock_mono_us() + OPEN_US))
+        loop_arm(w->loop, &w->open_timer, loop_now_us(w->loop) + OPEN_PAUSE_US, on_open, w);
+}
+
+/* Before it serves anybody the worker opens all that it has; when the ring changes under load, a few
+ * at a time: whoever needs one earlier opens it. */
+static void open_vnodes(struct worker *w, bool first)
+{
+    w->open_at = 0;
+    if (first)
+        coord_host_open_vnodes(w, UINT64_MAX);
+    else
+        on_open(w);
 }
 
 bool worker_turn_ring(struct worker *w)
@@ -43,6 +64,7 @@ bool worker_turn_ring(struct worker *w)
                   w->conf.cluster.partitions);
         return false;
     }
+    bool first = w->view.epoch == 0;
     bool other = ring_compare(&w->view, &fresh) != 0 ||
                  memcmp(w->view.phase, fresh.phase, sizeof fresh.phase) != 0;
     tell_change(&w->view, &fresh);
@@ -54,7 +76,7 @@ bool worker_turn_ring(struct worker *w)
     coord_set_view(w->coord, &w->view, &w->ring_index);
     link_set_set_view(w->links, &w->view);
     if (other)
-        coord_host_open_vnodes(w);
+        open_vnodes(w, first);
     handoff_host_view(w);
     worker_seg_count(&w->seg, CTR_ring_changes, 1);
     return true;
@@ -120,6 +142,8 @@ static void after_sleep(void *arg)
 
     refresh_clock(w);
     w->turn_started_us = w->engine.now_us;
+    /* What has come since may be from those who count on it that this node knows of the change. */
+    worker_turn_ring(w);
     worker_acl_turn(w);
 }
 

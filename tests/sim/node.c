@@ -397,7 +397,7 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
     w->handoff =
         handoff_init(memory_for(&w->handoff_memory, handoff_bytes), &handoff_conf, &handoff_host);
     coord_set_view(w->coord, &s->node[node].view, &s->node[node].index);
-    handoff_set_view(w->handoff, &s->node[node].view);
+    handoff_set_view(w->handoff, &s->node[node].view, &s->node[node].index);
     net_worker_back(s, node, worker);
     worker_turn(w);
 }
@@ -508,7 +508,7 @@ void node_gossip(struct sim *s, unsigned about, enum member_state state)
             if (!node->worker[w].up)
                 continue;
             coord_set_view(node->worker[w].coord, &node->view, &node->index);
-            handoff_set_view(node->worker[w].handoff, &node->view);
+            handoff_set_view(node->worker[w].handoff, &node->view, &node->index);
             worker_turn(&node->worker[w]);
         }
     }

@@ -14,6 +14,7 @@ enum { HINTS = 100 };
 
 struct world {
     struct ring_view view;
+    struct ring_index index;
     bool hint[HINTS]; /* for member 1, partition 0 */
     uint64_t digest[HINTS];
     bool up;
@@ -113,7 +114,11 @@ static struct world *world(uint32_t in_flight, uint32_t per_second)
     }
     assert_true(handoff_size(&conf) <= sizeof w.memory);
     w.h = handoff_init(w.memory, &conf, &host);
-    handoff_set_view(w.h, &w.view);
+    w.view.n = 2;
+    for (int p = 0; p < 8; p++)
+        w.view.owner[p] = w.view.next[p] = p & 1;
+    ring_index_build(&w.view, w.view.n, &w.index);
+    handoff_set_view(w.h, &w.view, &w.index);
     return &w;
 }
 
