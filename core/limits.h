@@ -10,6 +10,7 @@
 #define LIMIT_MEMBERS        256 /* nodes in one ring */
 #define LIMIT_WORKERS        64  /* workers of one node */
 #define LIMIT_REPLICAS       8   /* largest N */
+#define LIMIT_STAGED         64  /* changes of the ring in one plan */
 #define LIMIT_WALK           20  /* primaries, also those to come, and fallbacks of one key */
 #define LIMIT_NAME           64  /* bytes of a node's, cluster's or zone's name, with the final 0 */
 #define LIMIT_ADDR           64  /* bytes of a numeric address as text, with the final 0 */

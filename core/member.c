@@ -91,6 +91,12 @@ int member_receive(struct membership *m, const struct node_id *sender,
     case GOSSIP_RING:
         rc = member_take_ring(m, &g->u.RING);
         break;
+    case GOSSIP_STEPS:
+        rc = member_take_steps(m, &g->u.STEPS);
+        break;
+    case GOSSIP_STAGED:
+        rc = member_take_staged(m, &g->u.STAGED);
+        break;
     case GOSSIP_DIGEST:
         rc = member_take_digest(m, row, from, &g->u.DIGEST, now_us);
         break;

@@ -15,8 +15,8 @@
  *
  * Two verdicts are kept apart: a faulty member is routed around, but stays an owner in the ring. The
  * ring is a document (epoch, proposer, members in order, owner table); the greatest by (epoch,
- * proposer) wins. A cluster is founded when every founder of the seed list has been met and none
- * knows a ring: all compute the same document. A member that comes back with a new id, under the
+ * proposer) wins. How it is changed is in core/member_change.h. A cluster is founded when every founder
+ * of the seed list has been met and none knows a ring: all compute the same document. A member that comes back with a new id, under the
  * name and address of an old one and with a newer incarnation, has lost its disk: it takes the old
  * one's place in the ring.
  *
@@ -30,10 +30,12 @@
 
 #include "base/rand.h"
 #include "core/gossip.h"
-#include "core/ring.h"
+#include "core/ring_change.h"
 
 #define MEMBER_SEEDS      32
-#define MEMBER_PROTOCOL   1 /* highest protocol version that this build speaks */
+#define MEMBER_PROTOCOL   2  /* highest protocol version that this build speaks */
+#define MEMBER_CHANGES    2  /* the first one that knows how a ring is changed */
+#define MEMBER_HISTORY    16 /* versions of the ring that are remembered */
 #define MEMBER_CONFIRMERS 4
 #define MEMBER_CHECKS     8
 #define MEMBER_RELAYS     16
@@ -57,6 +59,7 @@ struct member_conf {
     uint8_t q_bits, n;
     uint64_t probe_interval_us, probe_timeout_us;
     uint64_t suspicion_us; /* a suspicion that nobody confirms; the shortest is a third of it */
+    uint8_t tolerance;     /* of core/ring_change.h: the lesser of R and W, less 1 */
     uint32_t seed_count;
     struct member_endpoint seeds[MEMBER_SEEDS]; /* founders, gossip addresses, in order */
 };
@@ -88,6 +91,11 @@ struct member_row {
     uint16_t news_next, news_previous; /* of the same number of transmissions */
 };
 
+struct member_version {
+    uint64_t epoch;
+    struct node_id proposer;
+};
+
 struct member_ring {
     uint64_t epoch; /* 0: none yet */
     struct node_id proposer;
@@ -95,7 +103,14 @@ struct member_ring {
     uint16_t count;
     struct node_id id[LIMIT_MEMBERS];
     uint8_t left[LIMIT_MEMBERS];
+    uint8_t going[LIMIT_MEMBERS];   /* enum member_going; of those that have left: how they went */
+    uint16_t weight[LIMIT_MEMBERS]; /* 0: what the member announces */
     uint16_t owner[LIMIT_PARTITIONS];
+    uint16_t next[LIMIT_PARTITIONS]; /* the same where nothing moves */
+    uint8_t history_count, change_count;
+    struct member_version history[MEMBER_HISTORY]; /* the versions before, newest first */
+    struct ring_change change[LIMIT_STAGED];       /* what was committed last, */
+    struct member_version changed;                 /* with which version */
 };
 
 /* What is counted, for gossipd's counters: X(name). */
@@ -111,6 +126,7 @@ struct member_ring {
     X(refutations)                                                                                 \
     X(own_pauses)                                                                                  \
     X(ahead)                                                                                       \
+    X(lost)                                                                                        \
     X(bad)
 enum member_count {
 #define X(name) MEMBER_COUNT_##name,
@@ -144,7 +160,8 @@ struct membership {
     uint16_t count, capacity; /* rows */
     struct member_row *row;   /* row 0 is this node */
     struct member_ring ring;
-    uint32_t health; /* Lifeguard's multiplier minus one, 0 to 8 */
+    struct member_change *change; /* core/member_change.h; NULL: what it holds is not heard */
+    uint32_t health;              /* Lifeguard's multiplier minus one, 0 to 8 */
 
     uint16_t *order; /* shuffled round */
     uint16_t order_count, order_next;
@@ -186,9 +203,12 @@ struct membership {
     uint64_t group_hash[MEMBER_GROUPS]; /* and over how they are, too */
 
     /* member_sync.c: the exchange whose packet was received last. */
-    uint64_t sync_groups; /* that differ, by bit */
-    bool sync_ring;       /* our ring is newer than theirs */
-    bool stream_asked;    /* it was a probe */
+    uint64_t sync_groups;                    /* that differ, by bit */
+    uint64_t sync_steps[LIMIT_MEMBERS / 64]; /* members of the ring whose steps differ, by bit */
+    bool sync_ring;                          /* our ring is newer than theirs */
+    bool sync_older;                         /* it is older */
+    bool sync_staged;                        /* our staged changes are newer */
+    bool stream_asked;                       /* it was a probe */
     uint64_t stream_sequence;
     uint32_t sync_round;
 
@@ -234,7 +254,7 @@ struct member_row *member_find(const struct membership *m, const struct node_id 
 /* A worker of this node says that a member does not answer: it is checked at once. */
 void member_hint_down(struct membership *m, const struct node_id *id, uint64_t now_us);
 
-/* The view for the workers. `version` is left alone. */
+/* The view for the workers, phases included. `version` is left alone. */
 void member_view(const struct membership *m, struct ring_view *out);
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef CLOCKWISE_CORE_MEMBER_IMPL_H
 #define CLOCKWISE_CORE_MEMBER_IMPL_H
 
-#include "core/member.h"
+#include "core/member_change.h"
 
 #define MEMBER_HEALTH_WORST 8 /* Lifeguard's bound of the local health multiplier */
 
@@ -61,14 +61,45 @@ void member_refute(struct membership *m, uint64_t above);
 void member_notice_pause(struct membership *m, uint64_t now_us);
 
 /* member_ring.c */
-struct gossip member_ring_message(const struct membership *m, uint8_t *owner_bytes);
+#define MEMBER_VERSION_BYTES (8 + NODE_ID_BYTES)
+#define MEMBER_CHANGE_BYTES  (3 + 2 * NODE_ID_BYTES)
+/* What the slices of a RING point to. */
+struct member_ring_bytes {
+    uint8_t owner[2 * LIMIT_PARTITIONS], next[2 * LIMIT_PARTITIONS];
+    uint8_t weights[2 * LIMIT_MEMBERS];
+    uint8_t history[MEMBER_HISTORY * MEMBER_VERSION_BYTES];
+    uint8_t changes[LIMIT_STAGED * MEMBER_CHANGE_BYTES];
+};
+struct gossip member_ring_message(const struct membership *m, struct member_ring_bytes *bytes);
+/* The ring is about to become the version (epoch, proposer): remember the one before, and begin the
+ * steps anew. */
+void member_ring_advance(struct membership *m, uint64_t epoch, const struct node_id *proposer);
 int member_take_ring(struct membership *m, const struct gossip_RING *g);
 /* <0, 0, >0: that version against the ring that is known here. */
 int member_ring_compare(const struct membership *m, uint64_t epoch, const uint8_t *proposer);
 void member_try_founding(struct membership *m);
 /* Put members that took the place of others into the ring, where it still names those. */
 void member_mend_ring(struct membership *m);
+/* Is it in the ring, and has not left it? */
 bool member_in_ring(const struct membership *m, const struct node_id *id);
+
+/* member_change.c. All do nothing while m->change is NULL. */
+size_t member_write_changes(const struct ring_change *list, uint32_t count, uint8_t *out);
+/* The number of entries, or -ERR_FORMAT. */
+int member_read_changes(struct slice bytes, struct ring_change *list);
+int member_take_steps(struct membership *m, const struct gossip_STEPS *g);
+int member_take_staged(struct membership *m, const struct gossip_STAGED *g);
+uint64_t member_change_hash(const struct membership *m);
+/* Which steps and staged changes does the other side lack? */
+void member_compare_changes(struct membership *m, const struct gossip_SYNC *g);
+/* A hash of each member's steps: 8 bytes for each member of the ring. Returns how many bytes. */
+size_t member_steps_hashes(const struct membership *m, uint8_t *out);
+/* What there is to say: of the members marked in `which` (NULL: of all that have said anything). */
+void member_tell_changes(const struct membership *m, const uint64_t *which, bool staged,
+                         void (*emit)(void *arg, const struct gossip *g), void *arg);
+void member_forget_steps(struct membership *m);
+/* A ring that is not a successor of the one here has won over it. */
+void member_note_lost(struct membership *m, const struct gossip_RING *winner);
 
 /* member_probe.c */
 void member_send(struct membership *m, const struct member_endpoint *to, const struct gossip *first,

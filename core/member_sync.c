@@ -13,7 +13,8 @@ struct gossip member_digest(const struct membership *m)
         .kind = GOSSIP_DIGEST,
         .u.DIGEST = {.epoch = m->ring.epoch,
                      .proposer = slice_of(m->ring.proposer.b, NODE_ID_BYTES),
-                     .members_hash = m->who_hash},
+                     .members_hash = m->who_hash,
+                     .change_hash = member_change_hash(m)},
     };
 }
 
@@ -29,7 +30,10 @@ int member_take_digest(struct membership *m, struct member_row *row,
     }
     int ring = member_ring_compare(m, g->epoch, g->proposer.data);
     m->sync_ring = ring < 0;
-    if (ring == 0 && g->members_hash == m->who_hash)
+    m->sync_older = ring > 0;
+    uint64_t change = member_change_hash(m);
+    bool same_change = change == 0 || g->change_hash == 0 || change == g->change_hash;
+    if (ring == 0 && g->members_hash == m->who_hash && same_change)
         return 0;
     if (from->port == 0 || now_us < m->sync_us)
         return 0; /* this is an exchange, or the last one was a moment ago */
@@ -47,6 +51,7 @@ void member_take_sync(struct membership *m, const struct gossip_SYNC *g)
         if (g->groups.len != sizeof m->group_hash ||
             load_le64(g->groups.data + 8 * i) != m->group_hash[i])
             m->sync_groups |= 1ull << i;
+    member_compare_changes(m, g);
 }
 
 /* ---- telling ---- */
@@ -63,21 +68,26 @@ static void tell(const struct telling *t, struct gossip g)
 
 static void tell_groups(const struct membership *m, const struct telling *t, bool answer)
 {
-    uint8_t groups[8 * MEMBER_GROUPS];
+    uint8_t groups[8 * MEMBER_GROUPS], steps[8 * LIMIT_MEMBERS];
+    size_t steps_len = member_steps_hashes(m, steps);
+    struct gossip_SYNC sync = {.answer = answer, .groups = slice_of(groups, sizeof groups)};
 
     for (unsigned i = 0; i < MEMBER_GROUPS; i++)
         store_le64(groups + 8 * i, m->group_hash[i]);
-    tell(t,
-         (struct gossip){.kind = GOSSIP_SYNC,
-                         .u.SYNC = {.answer = answer, .groups = slice_of(groups, sizeof groups)}});
+    sync.steps = slice_of(steps, steps_len);
+    if (m->change != NULL) {
+        sync.staged = m->change->staged.version;
+        sync.staged_by = slice_of(m->change->staged.by.b, NODE_ID_BYTES);
+    }
+    tell(t, (struct gossip){.kind = GOSSIP_SYNC, .u.SYNC = sync});
 }
 
 static void tell_ring(const struct membership *m, const struct telling *t)
 {
-    uint8_t owner[2 * LIMIT_PARTITIONS];
+    struct member_ring_bytes bytes;
 
     if (m->ring.epoch != 0)
-        tell(t, member_ring_message(m, owner));
+        tell(t, member_ring_message(m, &bytes));
 }
 
 /* The members of the groups that differ, but for those that the other side has just told us of. */
@@ -88,8 +98,13 @@ static void tell_difference(struct membership *m, const struct telling *t)
             tell(t, member_news_of(m, &m->row[i]));
     if (m->sync_ring)
         tell_ring(m, t);
+    if (!m->sync_older)
+        member_tell_changes(m, m->sync_steps, false, t->emit, t->arg);
+    if (m->sync_staged)
+        member_tell_changes(m, NULL, true, t->emit, t->arg);
     m->sync_groups = 0;
-    m->sync_ring = false;
+    m->sync_ring = m->sync_staged = false;
+    memset(m->sync_steps, 0, sizeof m->sync_steps);
 }
 
 void member_tell(struct membership *m, enum member_turn turn,
@@ -121,4 +136,6 @@ void member_tell_all(const struct membership *m, void (*emit)(void *arg, const s
     for (uint16_t i = 0; i < m->count; i++)
         tell(&t, member_news_of(m, &m->row[i]));
     tell_ring(m, &t);
+    member_tell_changes(m, NULL, false, emit, arg);
+    member_tell_changes(m, NULL, true, emit, arg);
 }

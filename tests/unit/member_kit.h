@@ -6,7 +6,7 @@
 #include "base/buf.h"
 #include "base/hash.h"
 #include "base/rand.h"
-#include "core/member.h"
+#include "core/member_change.h"
 #include "ipc/msg_codec.h"
 
 #include <stdio.h>
@@ -40,6 +40,7 @@ struct kit_node {
     struct kit *kit;
     struct membership m;
     void *memory;
+    struct member_change *change;
     struct member self;
     bool up, paused, refused, placed;
     uint8_t side; /* of a partition; only equal sides hear each other */
@@ -58,6 +59,7 @@ struct kit {
     bool streams_lose_nothing;
     uint64_t delay_us;
     unsigned count, rows; /* nodes; members that each can know */
+    bool changes;         /* nodes take part in changes of the ring */
     struct kit_node *node;
     uint16_t at_place[KIT_PLACES]; /* node + 1 */
     struct kit_event *heap;
@@ -325,6 +327,7 @@ static inline void kit_free(struct kit *k)
             free(k->node[i].waiting[w].packet);
         free(k->node[i].waiting);
         free(k->node[i].memory);
+        free(k->node[i].change);
     }
     free(k->heap);
     free(k->node);
@@ -362,6 +365,11 @@ static inline void kit_boot(struct kit *k, unsigned i)
     kit_enter_place(k, i);
     member_init(&n->m, n->memory, k->rows, &k->conf, &host, &n->self, kit_wall_ms(k),
                 rand_next(&k->rand));
+    if (k->changes) {
+        if (n->change == NULL)
+            n->change = malloc(sizeof *n->change);
+        member_change_init(&n->m, n->change);
+    }
     if (i >= k->count)
         k->count = i + 1;
     kit_step_at(k, i, k->now_us);
