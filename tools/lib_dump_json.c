@@ -1,6 +1,6 @@
 /* Prints what clockwise-shmdump has found, as one JSON object. Changes nothing. */
+#include "base/json.h"
 #include "tools/lib_dump.h"
-#include "tools/lib_json.h"
 
 #include "base/err.h"
 

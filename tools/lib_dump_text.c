@@ -1,6 +1,6 @@
 /* Prints what clockwise-shmdump has found, for people. Changes nothing. */
+#include "base/table.h"
 #include "tools/lib_dump.h"
-#include "tools/lib_table.h"
 
 #include "base/err.h"
 

@@ -1,7 +1,7 @@
 /* clockwise-shmdump: shows the shared memory of a node, whether it runs, hangs or has crashed. Maps
  * every segment read-only, talks to no process, changes nothing. */
+#include "base/table.h"
 #include "tools/lib_dump.h"
-#include "tools/lib_table.h"
 
 #include "base/check.h"
 #include "base/err.h"

@@ -1,5 +1,5 @@
-/* JSON output. Runs in tools. */
-#include "tools/lib_json.h"
+/* JSON output. Runs in tools and gossipd. */
+#include "base/json.h"
 
 #include "base/check.h"
 

@@ -1,7 +1,7 @@
-/* Text tables with aligned columns, and numbers as people read them. For tools; prints to a FILE and
- * owns nothing else. */
-#ifndef CLOCKWISE_TOOLS_LIB_TABLE_H
-#define CLOCKWISE_TOOLS_LIB_TABLE_H
+/* Text tables with aligned columns, and numbers as people read them. Used by tools and gossipd; prints
+ * to a FILE and owns nothing else. */
+#ifndef CLOCKWISE_BASE_TABLE_H
+#define CLOCKWISE_BASE_TABLE_H
 
 #include <stdint.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
-/* JSON (RFC 8259), written as it goes: commas, quoting and nesting are seen to here. For tools. */
-#ifndef CLOCKWISE_TOOLS_LIB_JSON_H
-#define CLOCKWISE_TOOLS_LIB_JSON_H
+/* JSON (RFC 8259), written as it goes: commas, quoting and nesting are seen to here. Used by
+ * tools and by gossipd. */
+#ifndef CLOCKWISE_BASE_JSON_H
+#define CLOCKWISE_BASE_JSON_H
 
 #include <stdbool.h>
 #include <stdint.h>

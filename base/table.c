@@ -1,5 +1,5 @@
-/* Text tables with aligned columns, and numbers as people read them. Runs in tools. */
-#include "tools/lib_table.h"
+/* Text tables with aligned columns, and numbers as people read them. Runs in tools and gossipd. */
+#include "base/table.h"
 
 #include "base/check.h"
 
