@@ -37,6 +37,7 @@ struct store {
     struct vnode *readers; /* vnodes whose reader holds a snapshot */
     uint32_t expiry_at;    /* partition to look at next */
     uint64_t now_us, now_ms;
+    bool away;    /* vnodes that are opened have been out of touch */
     bool pressed; /* pressure at the newest turn */
     struct store_stats stats;
     struct object object; /* scratch */

@@ -5,7 +5,7 @@
 #include "base/log.h"
 
 /* Numbers of this start are above those of all before. */
-enum { GENERATION_BITS = 40 };
+enum { GENERATION_BITS = 32 };
 
 int store_vnode_state(const struct store *s, uint32_t partition, struct store_vnode_state *out)
 {
@@ -20,13 +20,11 @@ int store_vnode_state(const struct store *s, uint32_t partition, struct store_vn
         since = v->frozen_since_us;
     *out = (struct store_vnode_state){
         .id = v->id,
-        .horizon_ms = v->horizon_ms,
         .generation = (s->vnode_conf.start << GENERATION_BITS) + v->writes,
         .last_write_ms = v->last_write_ms,
         .root = v->root,
         .keys = v->keys,
         .tombstones = v->tombs,
-        .standing = (uint8_t)v->standing,
     };
     if (since != 0) {
         /* Times of writes are those of turns: none is later than it says. */
@@ -34,11 +32,34 @@ int store_vnode_state(const struct store *s, uint32_t partition, struct store_vn
 
         out->dirty_since_ms = s->now_ms > age_ms + 1 ? s->now_ms - age_ms - 1 : 1;
     }
-    if (v->renewing && out->standing == STANDING_WHOLE)
-        out->standing = STANDING_MISSING;
-    if (out->standing != STANDING_WHOLE)
-        out->horizon_ms = 0;
+    out->standing = store_standing(s, partition, &out->horizon_ms);
     return 0;
+}
+
+uint8_t store_standing(const struct store *s, uint32_t partition, uint64_t *horizon_ms)
+{
+    const struct vnode *v = engine_vnode(s, partition);
+    uint32_t standing = v == NULL ? STANDING_MISSING : v->standing;
+
+    if (v != NULL && v->renewing && standing == STANDING_WHOLE)
+        standing = STANDING_MISSING;
+    *horizon_ms = standing == STANDING_WHOLE ? v->horizon_ms : 0;
+    return (uint8_t)standing;
+}
+
+uint64_t store_start(const struct store *s)
+{
+    return s->vnode_conf.start;
+}
+
+void store_set_founding(struct store *s, bool founding)
+{
+    s->vnode_conf.fresh_standing = founding ? STANDING_WHOLE : STANDING_MISSING;
+}
+
+void store_set_away(struct store *s)
+{
+    s->away = true;
 }
 
 /* What was asked for last of this id is what holds or is on its way to. */
@@ -63,8 +84,10 @@ int store_set_standing(struct store *s, uint32_t partition, uint64_t id, uint8_t
         return 0;
     begin_mark(v);
     v->mark_standing = standing;
-    if (standing != STANDING_WHOLE)
-        v->mark_horizon_ms = 0;
+    if (standing != STANDING_WHOLE) { /* at once: it is not to be believed */
+        v->mark_horizon_ms = v->horizon_ms = 0;
+        v->standing = standing;
+    }
     engine_submit(s, v, VNODE_MARK);
     return 0;
 }

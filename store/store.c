@@ -65,6 +65,7 @@ int engine_init(struct store *s, const struct store_conf *conf)
         .q_bits = conf->q_bits,
         .map_bytes = conf->map_bytes,
         .pool = &s->pool,
+        .fresh_standing = STANDING_MISSING,
     };
     s->flush_conf = (struct flush_conf){s->data_dir, conf->worker, !conf->no_leaves};
     s->vnodes = calloc(s->partitions, sizeof *s->vnodes);
@@ -251,7 +252,9 @@ int store_vnode_open(struct store *s, uint32_t partition, bool create, uint64_t 
     CHECK_MAGIC(s, ENGINE_MAGIC);
     if (partition >= s->partitions)
         return -ERR_INVAL;
-    if (s->vnodes[partition] == NULL) {
+    bool opened = s->vnodes[partition] == NULL;
+
+    if (opened) {
         int err = engine_open_vnode(s, partition, create);
 
         if (err != 0)
@@ -259,6 +262,8 @@ int store_vnode_open(struct store *s, uint32_t partition, bool create, uint64_t 
     }
     if (s->vnodes[partition]->want != 0)
         engine_submit(s, s->vnodes[partition], 0);
+    if (opened && s->away && s->vnodes[partition]->standing == STANDING_WHOLE)
+        store_set_standing(s, partition, s->vnodes[partition]->id, STANDING_AWAY);
     *vnode_id = s->vnodes[partition]->id;
     return 0;
 }

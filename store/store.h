@@ -159,8 +159,22 @@ struct store_vnode_state {
 /* -ERR_NOTFOUND if the vnode is not open. */
 int store_vnode_state(const struct store *s, uint32_t partition, struct store_vnode_state *out);
 
-/* Set the standing, or raise the horizon, of the vnode with this id. It holds when it is durable, soon;
- * should the vnode take a new id before, it does not. -ERR_NOTFOUND; -ERR_STALE: it has another id. */
+/* Standing and horizon alone; a vnode that is not open has nothing. */
+uint8_t store_standing(const struct store *s, uint32_t partition, uint64_t *horizon_ms);
+
+/* Which start of an engine in the data directory is this? 1 is the first ever. */
+uint64_t store_start(const struct store *s);
+
+/* From now on vnodes that are made where nothing was before are whole: the ring is being founded, so
+ * there is nothing that they could lack. Otherwise they are STANDING_MISSING. */
+void store_set_founding(struct store *s, bool founding);
+
+/* This node has been out of touch for too long: vnodes that are opened from now on and were whole are
+ * STANDING_AWAY. */
+void store_set_away(struct store *s);
+
+/* Set the standing, or raise the horizon, of the vnode with this id. More belief holds when it is
+ * durable, soon (should the vnode take a new id before, it does not); less holds at once. -ERR_NOTFOUND; -ERR_STALE: it has another id. */
 int store_set_standing(struct store *s, uint32_t partition, uint64_t id, uint8_t standing);
 int store_set_horizon(struct store *s, uint32_t partition, uint64_t id, uint64_t horizon_ms);
 

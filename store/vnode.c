@@ -205,7 +205,7 @@ static void take_new_id(struct vnode_meta *meta, enum standing standing)
 }
 
 /* Make the folder under another name, fill it, and rename it into place. */
-static int create_folder(struct vnode *v, const struct vnode_conf *conf)
+static int create_folder(struct vnode *v, const struct vnode_conf *conf, enum standing standing)
 {
     char fresh[FILE_PATH], final[FILE_PATH], parent[FILE_PATH];
     struct vnode_meta *meta = &v->work.meta;
@@ -227,7 +227,7 @@ static int create_folder(struct vnode *v, const struct vnode_conf *conf)
         .partition = v->partition,
         .leaf_bits = MERKLE_LEAF_BITS_MIN,
     };
-    take_new_id(meta, STANDING_MISSING);
+    take_new_id(meta, standing);
     err = lmdb_env_identity(v->env, &meta->inode, &meta->birth_ns);
     if (err == 0)
         err = commit_meta(v);
@@ -283,7 +283,9 @@ static int open_or_create(struct vnode *v, const struct vnode_conf *conf, bool c
         return -ERR_NOTFOUND;
     }
     found->created = true;
-    return create_folder(v, conf);
+    return create_folder(v, conf,
+                         found->lost || found->quarantined ? STANDING_MISSING
+                                                           : (enum standing)conf->fresh_standing);
 }
 
 /* Is what was opened what this node last had? Otherwise it takes a new id. */

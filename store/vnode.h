@@ -125,7 +125,8 @@ struct vnode_conf {
     uint32_t worker;
     uint8_t q_bits;
     uint64_t map_bytes;
-    uint64_t start; /* of this run, from starts_take() */
+    uint64_t start;          /* of this run, from starts_take() */
+    uint32_t fresh_standing; /* enum standing of vnodes made where nothing was before */
     struct wbuf_pool *pool;
 };
 

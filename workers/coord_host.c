@@ -11,6 +11,13 @@
 #include "workers/link_set.h"
 #include "workers/worker.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEAD_BYTES (64u << 20) /* of values dropped as dead that are kept in one run */
+
 static int host_send(void *arg, uint16_t member, uint16_t worker, const struct msg *m)
 {
     struct worker *w = arg;
@@ -26,13 +33,17 @@ static bool host_reachable(void *arg, uint16_t member, uint16_t worker)
            link_set_reachable(w->links, member, worker);
 }
 
-/* A vnode of a partition for which this node is only a fallback is made when first needed. */
+/* A vnode of a partition for which this node is only a fallback is made when first needed. Those of a
+ * ring that is being founded lack nothing. (Nodes that lost their data come back under a new id, and so
+ * with a later epoch.) */
 static int open_vnode(struct worker *w, uint32_t partition, bool create)
 {
     uint64_t id;
 
     if (store_vnode_id(w->store, partition) != 0)
         return 0;
+    store_set_founding(w->store, w->view.epoch == 1 && store_start(w->store) <= w->workers &&
+                                     ring_keeps(&w->ring_index, partition, w->view.self));
     return store_vnode_open(w->store, partition, create, &id);
 }
 
@@ -109,6 +120,49 @@ static void host_silent(void *arg, uint16_t member, uint16_t worker)
     link_set_doubt(w->links, member, worker);
 }
 
+static int host_load_at(void *arg, uint32_t partition, const struct position *pos,
+                        struct slice *object)
+{
+    struct worker *w = arg;
+    int rc = open_vnode(w, partition, false);
+
+    return rc != 0 ? rc : store_get_at(w->store, partition, pos, object);
+}
+
+static int host_standing(void *arg, uint32_t partition, uint64_t *horizon_ms)
+{
+    struct worker *w = arg;
+
+    return store_standing(w->store, partition, horizon_ms);
+}
+
+/* A value that is dropped because it was deleted long ago elsewhere: people may want to look at it. */
+static void keep_dead(struct worker *w, struct slice object)
+{
+    char path[CONF_PATH + 64];
+
+    if (w->dead_fd < 0) {
+        snprintf(path, sizeof path, "%s/quarantine", w->conf.node.data_dir);
+        mkdir(path, 0700);
+        snprintf(path, sizeof path, "%s/quarantine/dead-%u", w->conf.node.data_dir, w->index);
+        w->dead_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    }
+    if (w->dead_fd < 0 || w->dead_bytes + object.len > DEAD_BYTES)
+        return;
+    if (write(w->dead_fd, object.data, object.len) == (ssize_t)object.len)
+        w->dead_bytes += object.len;
+}
+
+static int host_drop(void *arg, uint32_t partition, const struct position *pos, struct slice key,
+                     struct slice kept, uint64_t *lsn)
+{
+    struct worker *w = arg;
+
+    if (kept.len > 0)
+        keep_dead(w, kept);
+    return store_remove(w->store, partition, pos, key, lsn);
+}
+
 void coord_host_fill(struct worker *w, struct coord_host *out)
 {
     *out = (struct coord_host){
@@ -120,6 +174,9 @@ void coord_host_fill(struct worker *w, struct coord_host *out)
         .next_dot = host_next_dot,
         .witness_dot = host_witness_dot,
         .hint_add = host_hint_add,
+        .load_at = host_load_at,
+        .standing = host_standing,
+        .drop = host_drop,
         .reply = host_reply,
         .count = host_count,
         .silent = host_silent,
@@ -130,12 +187,14 @@ void coord_host_fill(struct worker *w, struct coord_host *out)
 static void open_one(struct worker *w, uint32_t partition)
 {
     bool keeps = ring_keeps(&w->ring_index, partition, w->view.self);
-    uint64_t id;
-
-    if (store_vnode_id(w->store, partition) != 0)
-        return;
     /* A fallback's vnode may hold hints: if it is there, it is needed. */
-    int rc = store_vnode_open(w->store, partition, keeps, &id);
+    int rc = open_vnode(w, partition, keeps);
+    uint64_t horizon_ms;
+
+    /* One that this node is no replica for any more, or not yet, is not written to with the others. */
+    if (rc == 0 && !keeps && store_standing(w->store, partition, &horizon_ms) == STANDING_WHOLE)
+        store_set_standing(w->store, partition, store_vnode_id(w->store, partition),
+                           STANDING_MISSING);
 
     if (rc != 0 && (keeps || rc != -ERR_NOTFOUND))
         log_error("vnode %u cannot be opened: %s; it is served by other nodes", partition,

@@ -6,8 +6,10 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "core/handoff.h"
+#include "store/touch.h"
 #include "workers/coord_host.h"
 #include "workers/handoff_host.h"
+#include "workers/repair_host.h"
 #include "workers/worker.h"
 
 #include <sched.h>
@@ -260,6 +262,21 @@ static void open_segments(struct worker *w)
             worker_seg_attach(&w->sibling[i], dir, i);
 }
 
+/* How long has this node been out of touch with the others? antientropyd notes when it was not. */
+static void look_for_absence(struct worker *w)
+{
+    uint64_t epoch, ms, now_ms = clock_wall_ms();
+
+    if (store_touch_load(w->conf.node.data_dir, &epoch, &ms) != 0 || now_ms < ms ||
+        now_ms - ms <= w->conf.limits.hint_age_ms)
+        return;
+    store_set_away(w->store);
+    log_notice(
+        "out of touch for %llu s, longer than hints are kept: replicas are brought up to date "
+        "before they serve",
+        (unsigned long long)((now_ms - ms) / 1000));
+}
+
 static void open_store(struct worker *w)
 {
     struct store_conf conf;
@@ -269,6 +286,8 @@ static void open_store(struct worker *w)
     int rc = store_open(&w->store, &conf);
     if (rc != 0)
         give_up("store", rc, w->conf.node.data_dir);
+    w->dead_fd = -1;
+    look_for_absence(w);
 }
 
 static void open_coord(struct worker *w)
@@ -391,6 +410,9 @@ int main(int argc, char **argv)
     if (rc != 0)
         give_up("start", rc, NULL);
     open_links(w);
+    rc = repair_host_open(&w->repair, w);
+    if (rc != 0)
+        give_up("the socket for antientropyd", rc, w->conf.node.runtime_dir);
     open_clients(w);
     child_attach(&w->child, w->loop, &child_ops, w);
     child_status(&w->child, "waiting for the ring");
@@ -399,6 +421,7 @@ int main(int argc, char **argv)
     loop_run(w->loop);
 
     worker_acl_close(w);
+    repair_host_close(w->repair);
     clients_close(w->clients);
     link_set_close(w->links);
     store_close(w->store);

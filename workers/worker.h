@@ -34,6 +34,9 @@ struct worker {
     void *coord_memory;
     struct buf scratch_a, scratch_b;
     struct handoff_state *handoff; /* see handoff_host.h */
+    struct repair_host *repair;    /* see repair_host.h */
+    int dead_fd;                   /* what was dropped as dead; -1: none yet */
+    uint64_t dead_bytes;
     struct quorum_rule rules[CONF_PREFIXES + 1];
     struct tls_context *client_tls, *peer_tls; /* NULL: plain */
     struct link_set *links;

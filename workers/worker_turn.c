@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "workers/coord_host.h"
 #include "workers/handoff_host.h"
+#include "workers/repair_host.h"
 #include "workers/worker.h"
 
 #define SLOW_TURN_US   100000u  /* store housekeeping */
@@ -88,6 +89,7 @@ static void collect_store(struct worker *w)
 {
     store_turn(w->store, w->engine.now_us, w->engine.wall_ms);
     coord_durable(w->coord, store_durable(w->store), w->engine.now_us);
+    repair_host_durable(w->repair, store_durable(w->store));
 }
 
 static void on_store(void *arg, uint32_t events)
