@@ -143,6 +143,7 @@ void conn_close(struct conn *c)
     if (!c->open)
         return;
     c->open = c->connecting = false;
+    c->load->broken++;
     loop_remove(c->load->loop, &c->watch);
     close(c->fd);
     c->fd = -1;

@@ -24,6 +24,7 @@
 #define LOAD_ENDPOINTS 32
 #define LOAD_DEPTH     512
 #define LOAD_VALUE     (256 * 1024)
+#define LOAD_REASONS   16
 #define SLOTS          16384
 
 enum op_kind { OP_SET, OP_GET, OP_WAIT };
@@ -75,6 +76,12 @@ struct counts {
     uint64_t ok, missing, failed, retried, moved;
 };
 
+/* How often an error reply began with a word. */
+struct reason {
+    char word[32];
+    uint64_t count;
+};
+
 struct protocol {
     /* Append the operation to conn's output. */
     void (*send)(struct conn *c, struct op *op);
@@ -112,6 +119,8 @@ struct load {
     bool filling, verifying, stopping;
     uint64_t last_success_us, longest_gap_us, longest_gap_at_us;
     struct counts set, get;
+    struct reason reasons[LOAD_REASONS];
+    uint64_t broken;       /* connections closed by the other side or after a timeout */
     uint8_t *acknowledged; /* unique: one bit for each number */
     uint64_t verify_next, lost;
 };

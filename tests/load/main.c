@@ -136,6 +136,11 @@ static void report(const struct load *l, double seconds, double cpu)
         seconds, cpu, (unsigned long long)l->longest_gap_us,
         (unsigned long long)l->longest_gap_at_us, (unsigned long long)lane_gap,
         verify ? (long long)l->lost : -1LL);
+    for (const struct reason *r = l->reasons; !json && r < l->reasons + LOAD_REASONS; r++)
+        if (r->count > 0)
+            printf("%llu times %s; ", (unsigned long long)r->count, r->word);
+    if (!json)
+        printf("%llu connections broke\n", (unsigned long long)l->broken);
 }
 
 static void add_endpoint(struct load *l, const char *text)

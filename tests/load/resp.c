@@ -41,11 +41,27 @@ static void follow(struct load *l, const char *text)
         lane_moved(l, (uint16_t)slot, host, (uint16_t)port);
 }
 
+/* Count an error reply by its first word. */
+static void note(struct load *l, const char *text)
+{
+    size_t len = strcspn(text, " ");
+
+    for (struct reason *r = l->reasons; r < l->reasons + LOAD_REASONS; r++) {
+        if (r->count == 0)
+            snprintf(r->word, sizeof r->word, "%.*s", (int)len, text);
+        if (strlen(r->word) == len && strncmp(r->word, text, len) == 0) {
+            r->count++;
+            return;
+        }
+    }
+}
+
 static enum op_result judge_error(struct conn *c, const struct op *op, const char *text)
 {
     static const char *const retry[] = {"MOVED",    "ASK",  "CLUSTERDOWN", "TRYAGAIN", "LOADING",
                                         "NOQUORUM", "BUSY", "UNKNOWN",     "TIMEOUT"};
 
+    note(c->load, text);
     if (strncmp(text, "MOVED", 5) == 0) {
         follow(c->load, text);
         (op->kind == OP_GET ? &c->load->get : &c->load->set)->moved++;
