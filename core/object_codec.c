@@ -64,13 +64,18 @@ uint8_t *object_encode_sibling(uint8_t *p, const struct sibling *s)
     return p + s->value.len;
 }
 
-void object_encode_finish(uint8_t *base, const uint8_t *end)
+void object_encode_length(uint8_t *base, const uint8_t *end)
 {
     size_t len = (size_t)(end - base);
 
     ASSERT(len > OBJECT_HEAD && len <= LIMIT_OBJECT);
     store_le32(base + 4, (uint32_t)len);
-    store_le64(base + OBJECT_CHECKSUM_AT, checksum(base, len));
+}
+
+void object_encode_finish(uint8_t *base, const uint8_t *end)
+{
+    object_encode_length(base, end);
+    store_le64(base + OBJECT_CHECKSUM_AT, checksum(base, (size_t)(end - base)));
 }
 
 /* Read one sibling from [p, end); returns one past it, or NULL if a bound is broken. */

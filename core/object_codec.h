@@ -36,6 +36,8 @@ uint8_t *object_encode_front(uint8_t *base, const struct object_front *front);
 
 uint8_t *object_encode_sibling(uint8_t *p, const struct sibling *s);
 
+/* Note the length of an object that lies in [base, end). */
+void object_encode_length(uint8_t *base, const uint8_t *end);
 /* Complete an object that lies in [base, end): length and checksum. */
 void object_encode_finish(uint8_t *base, const uint8_t *end);
 

@@ -6,7 +6,7 @@
 
 enum { LENGTH_AT = 4, FIXED = 16 }; /* where an encoded object says how long it is */
 
-int bucket_next(struct slice bucket, size_t *at, struct object *o)
+int bucket_next(struct slice bucket, size_t *at, struct bucket_reader *r)
 {
     size_t left = bucket.len - *at;
     uint32_t len;
@@ -14,25 +14,30 @@ int bucket_next(struct slice bucket, size_t *at, struct object *o)
 
     if (left == 0)
         return 0;
+    if (*at == 0 && object_is_packed(bucket)) {
+        *at = bucket.len;
+        err = object_unpack(&r->object, bucket, r->room);
+        return err == 0 ? 1 : err;
+    }
     if (left < FIXED)
         return -ERR_CORRUPT;
     memcpy(&len, bucket.data + *at + LENGTH_AT, sizeof len);
     if (len < FIXED || len > left)
         return -ERR_CORRUPT;
-    err = object_open(o, slice_of(bucket.data + *at, len));
+    err = object_open(&r->object, slice_of(bucket.data + *at, len));
     if (err != 0)
         return err;
     *at += len;
     return 1;
 }
 
-int bucket_find(struct slice bucket, struct slice key, struct object *o)
+int bucket_find(struct slice bucket, struct slice key, struct bucket_reader *r)
 {
     size_t at = 0;
     int rc;
 
-    while ((rc = bucket_next(bucket, &at, o)) == 1)
-        if (slice_equal(o->key, key))
+    while ((rc = bucket_next(bucket, &at, r)) == 1)
+        if (slice_equal(r->object.key, key))
             return 0;
     return rc == 0 ? -ERR_NOTFOUND : rc;
 }
@@ -52,8 +57,18 @@ int bucket_void(struct slice key, struct buf *out)
     return 0;
 }
 
+struct slice bucket_pack(struct slice bucket, struct bucket_reader *r)
+{
+    size_t len;
+
+    if (object_is_packed(bucket) || r->object.encoded.len != bucket.len)
+        return bucket; /* several objects, or none */
+    len = object_pack(&r->object, r->room);
+    return len == 0 ? bucket : slice_of(r->room, len);
+}
+
 int bucket_replace(struct slice bucket, struct slice key, struct slice object,
-                   struct object *scratch, struct buf *out)
+                   struct bucket_reader *scratch, struct buf *out)
 {
     size_t at = 0, before = out->end;
     int rc, err;
@@ -62,8 +77,8 @@ int bucket_replace(struct slice bucket, struct slice key, struct slice object,
     if (err != 0)
         return err;
     while ((rc = bucket_next(bucket, &at, scratch)) == 1 && err == 0)
-        if (!slice_equal(scratch->key, key))
-            err = buf_append(out, scratch->encoded.data, scratch->encoded.len);
+        if (!slice_equal(scratch->object.key, key))
+            err = buf_append(out, scratch->object.encoded.data, scratch->object.encoded.len);
     if (err == 0 && rc < 0)
         err = rc;
     if (err != 0)

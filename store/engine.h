@@ -40,8 +40,8 @@ struct store {
     bool away;    /* vnodes that are opened have been out of touch */
     bool pressed; /* pressure at the newest turn */
     struct store_stats stats;
-    struct object object; /* scratch */
-    struct buf nothing;   /* scratch: a row to be removed */
+    struct bucket_reader reader; /* scratch */
+    struct buf nothing;          /* scratch: a row to be removed */
 };
 
 /* The open vnode of a partition, or NULL. */

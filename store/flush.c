@@ -32,8 +32,8 @@ struct leaf_change {
 struct flush {
     struct vnode *v;
     const struct flush_conf *conf;
-    struct object object; /* scratch */
-    struct buf bucket;    /* scratch */
+    struct bucket_reader reader; /* scratch */
+    struct buf bucket;           /* scratch */
     struct wbuf_sorted *sorted;
     struct leaf_change *changes; /* leaves that the open transaction has rewritten */
     uint32_t change_count, change_capacity;
@@ -75,15 +75,15 @@ static int weigh_bucket(struct flush *f, const struct position *pos, struct slic
     int rc;
 
     memset(w, 0, sizeof *w);
-    while ((rc = bucket_next(bucket, &at, &f->object)) == 1) {
-        uint64_t e = object_next_expiry(&f->object);
+    while ((rc = bucket_next(bucket, &at, &f->reader)) == 1) {
+        uint64_t e = object_next_expiry(&f->reader.object);
         bool tombstone;
-        uint64_t time_ms = horizon_time(&f->object, 0, &tombstone);
+        uint64_t time_ms = horizon_time(&f->reader.object, 0, &tombstone);
 
         if (e != 0 && (w->expiry == 0 || e < w->expiry))
             w->expiry = e;
         if (f->conf->leaves)
-            w->sum += merkle_leaf_mix(pos, object_digest(&f->object));
+            w->sum += merkle_leaf_mix(pos, object_digest(&f->reader.object));
         dead = dead && tombstone;
         if (time_ms > w->tomb)
             w->tomb = time_ms;
@@ -171,7 +171,8 @@ static int replace_bucket(struct flush *f, const struct position *pos, struct sl
     if (err != 0)
         check_panic("an object in the write buffer is damaged: memory fault");
     if (after.len > 0)
-        err = lmdb_write_put(f->v->env, LMDB_DATA, position_slice(pos), after);
+        err = lmdb_write_put(f->v->env, LMDB_DATA, position_slice(pos),
+                             bucket_pack(after, &f->reader));
     else
         err = lmdb_write_del(f->v->env, LMDB_DATA, position_slice(pos));
     if (err == -ERR_NOTFOUND)
@@ -190,9 +191,10 @@ static int bucket_without(struct flush *f, struct slice bucket, struct slice key
     int rc, err = 0;
 
     buf_clear(&f->bucket);
-    while (err == 0 && (rc = bucket_next(bucket, &at, &f->object)) == 1)
-        if (!slice_equal(f->object.key, key))
-            err = buf_append(&f->bucket, f->object.encoded.data, f->object.encoded.len);
+    while (err == 0 && (rc = bucket_next(bucket, &at, &f->reader)) == 1)
+        if (!slice_equal(f->reader.object.key, key))
+            err =
+                buf_append(&f->bucket, f->reader.object.encoded.data, f->reader.object.encoded.len);
     return err != 0 ? err : rc;
 }
 
@@ -211,14 +213,13 @@ static int write_entry(struct flush *f, const struct wbuf_entry *e)
             return err;
         after = slice_of(buf_head(&f->bucket), buf_len(&f->bucket));
     } else if (before.len > 0) {
-        struct slice other;
+        size_t at = 0;
 
         /* Nearly always the bucket holds just an older object of this very key. */
-        if (object_peek_key(before, &other) != 0 || !slice_equal(other, key) ||
-            bucket_next(before, &(size_t){0}, &f->object) != 1 ||
-            f->object.encoded.len != before.len) {
+        if (bucket_next(before, &at, &f->reader) != 1 || at != before.len ||
+            !slice_equal(f->reader.object.key, key)) {
             buf_clear(&f->bucket);
-            err = bucket_replace(before, key, object, &f->object, &f->bucket);
+            err = bucket_replace(before, key, object, &f->reader, &f->bucket);
             if (err == 0)
                 after = slice_of(buf_head(&f->bucket), buf_len(&f->bucket));
             else if (err != -ERR_CORRUPT && err != -ERR_VERSION)
@@ -492,14 +493,15 @@ static int expire_row(struct flush *f, const struct position *pos)
     if (err != 0)
         return err == -ERR_NOTFOUND ? 0 : err;
     buf_clear(&f->bucket);
-    while ((rc = bucket_next(before, &at, &f->object)) == 1 && err == 0) {
-        int changed = object_drop_expired(&f->object, f->v->work.now_ms, &f->bucket);
+    while ((rc = bucket_next(before, &at, &f->reader)) == 1 && err == 0) {
+        int changed = object_drop_expired(&f->reader.object, f->v->work.now_ms, &f->bucket);
 
         if (changed < 0)
             return changed;
         f->v->work.dropped += (uint64_t)changed;
         if (changed == 0)
-            err = buf_append(&f->bucket, f->object.encoded.data, f->object.encoded.len);
+            err =
+                buf_append(&f->bucket, f->reader.object.encoded.data, f->reader.object.encoded.len);
     }
     if (err != 0)
         return err;
@@ -556,8 +558,8 @@ static int purge_row(struct flush *f, const struct position *pos)
 
     if (err != 0)
         return err == -ERR_NOTFOUND ? 0 : err;
-    while ((rc = bucket_next(before, &at, &f->object)) == 1)
-        if (!horizon_purges(&f->object, 0, f->v->work.meta.horizon_ms))
+    while ((rc = bucket_next(before, &at, &f->reader)) == 1)
+        if (!horizon_purges(&f->reader.object, 0, f->v->work.meta.horizon_ms))
             return 0;
     f->v->work.purged += rc == 0;
     return replace_bucket(f, pos, before, (struct slice){0});

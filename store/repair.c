@@ -134,7 +134,7 @@ int store_verify(struct store *s, uint32_t partition, const struct position *pos
         return -ERR_NOTFOUND;
     engine_note_reader(s, v);
     rc = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
-    while (rc == 0 && (rc = bucket_next(bucket, &at, &s->object)) == 1)
+    while (rc == 0 && (rc = bucket_next(bucket, &at, &s->reader)) == 1)
         rc = 0;
     if (rc == -ERR_CORRUPT) {
         engine_damaged(s, v, pos);

@@ -212,14 +212,14 @@ typedef void object_fn(void *arg, const struct position *pos, struct slice objec
 static void emit_position(struct merge *m, const struct position *pos, object_fn *each, void *arg)
 {
     if (m->row && position_compare(&m->row_pos, pos) == 0) {
-        struct object *o = &m->s->object;
+        struct bucket_reader *r = &m->s->reader;
         struct slice key, value;
         size_t at = 0;
         int rc;
 
-        while ((rc = bucket_next(m->row_value, &at, o)) == 1)
-            if (!is_buffered(m, pos, o->key)) {
-                each(arg, pos, o->encoded);
+        while ((rc = bucket_next(m->row_value, &at, r)) == 1)
+            if (!is_buffered(m, pos, r->object.key)) {
+                each(arg, pos, r->object.encoded);
                 m->emitted++;
             }
         if (rc == -ERR_CORRUPT && !m->damaged) { /* reported at the end: the walk still reads */
@@ -369,11 +369,11 @@ int store_get_at(struct store *s, uint32_t partition, const struct position *pos
     rc = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
     if (rc != 0)
         return rc;
-    rc = bucket_next(bucket, &at, &s->object);
+    rc = bucket_next(bucket, &at, &s->reader);
     if (rc == -ERR_CORRUPT)
         engine_damaged(s, v, pos);
     if (rc == 1)
-        *out = s->object.encoded;
+        *out = s->reader.object.encoded;
     return rc == 1 ? 0 : rc == 0 ? -ERR_NOTFOUND : rc;
 }
 

@@ -414,11 +414,11 @@ int store_get(struct store *s, uint32_t partition, const struct position *pos, s
     err = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
     if (err != 0)
         return err;
-    err = bucket_find(bucket, key, &s->object);
+    err = bucket_find(bucket, key, &s->reader);
     if (err == -ERR_CORRUPT)
         engine_damaged(s, v, pos);
     if (err == 0)
-        *out = s->object.encoded;
+        *out = s->reader.object.encoded;
     return err;
 }
 

@@ -1,6 +1,8 @@
 /* Who a vnode is: every way of forgetting must lead to a new id, and nothing else may. */
 #include "tests/unit/store_kit.h"
 
+#include "store/bucket.h"
+
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -212,12 +214,15 @@ static struct places places_of_record(struct store *s, unsigned n, size_t *len)
 {
     char path[FILE_PATH], text[KIT_KEY];
     static uint8_t copy[4096];
-    struct slice key = kit_key(n, text), object;
+    static struct bucket_reader reader;
+    struct slice key = kit_key(n, text), object, row;
     struct position pos = position_of(key);
 
     assert_int_equal(store_get(s, P, &pos, key, &object), 0);
-    *len = object.len;
-    memcpy(copy, object.data, object.len);
+    assert_int_equal(bucket_next(object, &(size_t){0}, &reader), 1);
+    row = bucket_pack(object, &reader);
+    *len = row.len;
+    memcpy(copy, row.data, row.len);
     path_in(path, "/data.mdb");
     return places_of(path, copy, *len);
 }
