@@ -13,6 +13,7 @@ FUZZ_FLAGS    = -I. -D_GNU_SOURCE -DCLOCKWISE_VERSION='"$(VERSION)"' -std=gnu11 
 
 fuzz_resp_SRC := workers/resp_parse.c
 fuzz_packet_SRC := gossipd/packet.c
+fuzz_acl_SRC  := $(filter-out workers/main.c,$(wildcard workers/*.c)) $(wildcard shm/*.c conf/*.c store/*.c)
 
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1).c tests/fuzz/driver.c $$(wildcard base/*.c core/*.c ipc/*.c) $$($(1)_SRC)

@@ -176,6 +176,10 @@ const char *acl_user_add_pattern(struct acl_user *u, uint8_t access, struct slic
 
         if ((p->access == 0) == (access == 0) && slice_equal(slice_str(p->text), text)) {
             p->access |= access;
+            if (p->access == (ACL_ACCESS_READ | ACL_ACCESS_WRITE) && strcmp(p->text, "*") == 0) {
+                acl_user_reset_patterns(u, false);
+                u->all_keys = true;
+            }
             return NULL;
         }
     }
