@@ -53,6 +53,12 @@
 #define LIMIT_CLIENT_OUTPUT (256u << 20)               /* unsent bytes of one connection */
 #define LIMIT_PIPELINE      1024                       /* commands of one connection in flight */
 
+/* Clients that have to log in first and have not. */
+#define LIMIT_STRANGER_ARGS   10          /* arguments of one command, as in Redis */
+#define LIMIT_STRANGER_BULK   (16u << 10) /* bytes of one argument, as in Redis */
+#define LIMIT_STRANGER_QUERY  (64u << 10) /* bytes of one command */
+#define LIMIT_STRANGER_OUTPUT (16u << 10) /* unsent bytes */
+
 /* Users. */
 #define LIMIT_ACL_USERS     1000
 #define LIMIT_ACL_NAME      128        /* bytes of a name */

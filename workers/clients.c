@@ -130,14 +130,22 @@ static struct conn **bucket(const struct clients *c, uint64_t id)
     return (struct conn **)&c->buckets[(id / LIMIT_WORKERS) % CLIENTS_BUCKETS];
 }
 
+static uint64_t siblings_clients(struct clients *c)
+{
+    const struct engine *e = c->engine;
+
+    return e->siblings_clients == NULL ? 0 : e->siblings_clients(e->arg, c->stats.connected);
+}
+
 struct conn *clients_adopt(struct clients *c, int fd, enum clients_port port)
 {
     static const char full[] = "-ERR max number of clients reached\r\n";
 
-    if (c->stats.connected >= c->engine->conf.max_clients) {
+    if (c->stats.connected + siblings_clients(c) >= c->engine->conf.max_clients) {
         c->stats.rejected++;
-        /* The socket is new and empty: this cannot block. */
-        if (send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        /* The socket is new and empty: this cannot block. Under TLS it would only confuse. */
+        if (c->engine->conf.tls == NULL &&
+            send(fd, full, sizeof full - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
             log_debug("a client over the limit was already gone");
         close(fd);
         return NULL;
@@ -155,6 +163,7 @@ struct conn *clients_adopt(struct clients *c, int fd, enum clients_port port)
     *bucket(c, id) = conn;
     c->stats.accepted++;
     c->stats.connected++;
+    siblings_clients(c);
     return conn;
 }
 
@@ -233,17 +242,20 @@ void clients_reply(struct clients *c, uint64_t token, const struct coord_reply *
     conn->in_flight--;
     if (conn->stall == CONN_PIPELINE)
         clients_dirty(c, conn);
-    if (p->finish == NULL) {
-        p->answer(p, part, answer, conn_answer_out(conn, p));
-        conn_ready(conn, p);
-        return;
+    if (p->finish != NULL) {
+        p->answer(p, part, answer, &p->parts);
+        conn_hold(conn, p);
+        if (p->waiting > 0)
+            return;
     }
-    p->answer(p, part, answer, &p->parts);
-    conn_hold(conn, p);
-    if (p->waiting == 0) {
-        p->finish(p, conn_answer_out(conn, p));
-        conn_ready(conn, p);
-    }
+    struct resp_out *out = conn_answer_out(conn, p);
+    size_t before = buf_len(&out->buf);
+    if (p->finish != NULL)
+        p->finish(p, out);
+    else
+        p->answer(p, part, answer, out);
+    conn_learn_size(conn, buf_len(&out->buf) - before);
+    conn_ready(conn, p);
 }
 
 /* --- the end of a turn --- */
@@ -375,6 +387,7 @@ void clients_forget(struct clients *c, struct conn *conn)
         at = &(*at)->next_bucket;
     *at = conn->next_bucket;
     c->stats.connected--;
+    siblings_clients(c);
 }
 
 struct conn *clients_find(const struct clients *c, uint64_t id)

@@ -32,11 +32,16 @@
 /* Failed handshakes are named in the log at most so often. */
 #define TLS_LOG_US 1000000u
 
+/* Requests in flight of a connection whose replies have no known size yet. */
+#define CONN_FIRST_REQUESTS 16
+
 static void conn_event(void *arg, uint32_t events);
 static void shake_due(void *arg);
 
 static uint64_t output_limit(const struct conn *conn)
 {
+    if (conn_is_stranger(conn))
+        return LIMIT_STRANGER_OUTPUT;
     uint64_t limit = conn->clients->engine->conf.output_limit;
 
     return limit != 0 ? limit : LIMIT_CLIENT_OUTPUT;
@@ -134,18 +139,19 @@ static bool memory_is_full(struct conn *conn)
 }
 
 /* What is unsent and what is still to come together: a pipeline of large reads is slowed down before
- * its replies pass the limit at which a slow reader is disconnected. */
+ * its replies pass the limit at which a slow reader is disconnected. Of a client that has not had a
+ * reply yet a few requests are let through, to see how large replies are. */
 static bool output_high(const struct conn *conn)
 {
-    size_t coming = conn->in_flight * conn->expected;
+    uint64_t most = output_limit(conn) / 4;
+    uint64_t expected = conn->expected != 0 ? conn->expected : most / CONN_FIRST_REQUESTS;
 
-    return buf_len(&conn->out.buf) + conn->held + coming > output_limit(conn) / 4;
+    return buf_len(&conn->out.buf) + conn->held + conn->in_flight * expected > most;
 }
 
-/* Follow the size of replies: up at once, down by halves. */
-static void learn_size(struct conn *conn, size_t len)
+void conn_learn_size(struct conn *conn, size_t len)
 {
-    conn->expected = len > conn->expected ? len : (conn->expected + len) / 2;
+    conn->expected = len > conn->expected ? len : (conn->expected + len + 1) / 2;
 }
 
 static void watch(struct conn *conn, uint32_t event, bool on)
@@ -263,7 +269,6 @@ static void send_ready(struct conn *conn)
             conn->tail = NULL;
         conn->owed -= p->commands;
         conn->held -= p->held;
-        learn_size(conn, buf_len(&p->out.buf));
         if (buf_len(&conn->out.buf) == 0 && buf_len(&p->out.buf) > BUFFER_KEEP) {
             struct buf swap = conn->out.buf;
             conn->out.buf = p->out.buf;

@@ -38,12 +38,12 @@ struct conn {
     const struct command *last_command;
 
     /* Replies. */
-    struct resp_out out;            /* bytes to send now */
-    struct pending *head, *tail;    /* replies owed, oldest first */
-    uint32_t owed;                  /* commands in that list */
-    uint32_t in_flight;             /* requests at the engine */
-    size_t held;                    /* bytes of ready replies that wait for earlier ones */
-    size_t expected;                /* bytes that a reply of this client is likely to have */
+    struct resp_out out;         /* bytes to send now */
+    struct pending *head, *tail; /* replies owed, oldest first */
+    uint32_t owed;               /* commands in that list */
+    uint32_t in_flight;          /* requests at the engine */
+    size_t held;                 /* bytes of ready replies that wait for earlier ones */
+    size_t expected; /* bytes that a reply of this client is likely to have; 0: none yet */
     size_t counted_in, counted_out; /* bytes that the totals know of */
     bool reply_off;                 /* CLIENT REPLY OFF */
     bool skip_next;                 /* CLIENT REPLY SKIP: the next command is silent */
@@ -85,6 +85,9 @@ void conn_disown(struct conn *conn, struct pending *p);
 
 /* Where p's answer may be written now. */
 struct resp_out *conn_answer_out(struct conn *conn, struct pending *p);
+
+/* A reply had so many bytes: the next will be like it. Up at once, down by halves. */
+void conn_learn_size(struct conn *conn, size_t len);
 
 /* Count the bytes that p holds until its turn comes. */
 void conn_hold(struct conn *conn, struct pending *p);

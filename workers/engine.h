@@ -12,7 +12,7 @@
 
 /* Settings of the client side. Strings are borrowed; all may change between two turns (reload). */
 struct engine_conf {
-    uint32_t max_clients;    /* of this worker */
+    uint32_t max_clients;    /* of all workers of the node */
     uint32_t timeout_s;      /* idle clients are closed after so long; 0: never */
     uint32_t keepalive_s;    /* TCP keepalive; 0: off */
     uint64_t input_limit;    /* kept bytes of one connection's command; 0: LIMIT_CLIENT_INPUT */
@@ -54,6 +54,9 @@ struct engine {
      * will come, try again in a later turn; -ERR_UNAVAILABLE: no ring yet. */
     int (*put)(void *arg, uint64_t token, const struct msg_PUT *put);
     int (*get)(void *arg, uint64_t token, const struct msg_GET *get);
+
+    /* This worker has so many clients now; returns how many its siblings have. May be NULL: none. */
+    uint64_t (*siblings_clients)(void *arg, uint64_t mine);
 
     /* True while clients must not be read from (store_pressure). Asked once per turn. */
     bool (*pressure)(void *arg);

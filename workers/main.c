@@ -124,7 +124,7 @@ static void fill_engine_conf(struct worker *w)
     const struct conf *c = &w->conf;
 
     w->engine.conf = (struct engine_conf){
-        .max_clients = (c->node.max_clients + w->workers - 1) / w->workers,
+        .max_clients = c->node.max_clients,
         .timeout_s = c->limits.client_idle_ms / 1000u,
         .keepalive_s = (c->limits.tcp_keepalive_ms + 999u) / 1000u,
         .input_limit = c->limits.client_input_bytes,
@@ -341,6 +341,7 @@ static void open_clients(struct worker *w)
     w->engine.put = engine_put;
     w->engine.get = engine_get;
     w->engine.pressure = engine_pressure;
+    w->engine.siblings_clients = worker_info_clients;
     w->engine.replica = coord_host_replica;
     w->engine.info = worker_info_fill;
     w->engine.config = worker_info_config;

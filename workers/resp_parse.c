@@ -11,10 +11,6 @@
 /* What redis-server takes as one argument unless configured otherwise; beyond it is garbage. */
 #define REDIS_MAX_BULK (512u << 20)
 
-/* Of a client that has not authenticated, as in Redis. */
-#define UNAUTHENTICATED_ARGS 10
-#define UNAUTHENTICATED_BULK 16384
-
 void resp_parse_init(struct resp_parser *p)
 {
     memset(p, 0, sizeof *p);
@@ -184,7 +180,8 @@ static enum resp_status bulk_header(struct resp_parser *p, const uint8_t *data, 
     }
     if (n < 0 || n > REDIS_MAX_BULK)
         return fail(p, "invalid bulk length");
-    if (limits->unauthenticated && n > UNAUTHENTICATED_BULK)
+    if (limits->unauthenticated &&
+        (n > LIMIT_STRANGER_BULK || p->position + (size_t)n + 2 > LIMIT_STRANGER_QUERY))
         return fail(p, "unauthenticated bulk length");
     if ((size_t)n > limits->max_bulk || p->position + (size_t)n + 2 > limits->max_command)
         p->skipping = true;
@@ -232,7 +229,7 @@ static enum resp_status multibulk(struct resp_parser *p, const uint8_t *data, si
         }
         if (n > limits->max_args)
             return fail(p, "invalid multibulk length");
-        if (limits->unauthenticated && n > UNAUTHENTICATED_ARGS)
+        if (limits->unauthenticated && n > LIMIT_STRANGER_ARGS)
             return fail(p, "unauthenticated multibulk length");
         if (n <= 0)
             return complete(p, data);

@@ -84,6 +84,8 @@ void worker_acl_close(struct worker *w);
 /* worker_info.c: fill what INFO and CONFIG GET want; the engine's callbacks. */
 void worker_info_fill(void *arg, struct worker_info *info);
 bool worker_info_config(void *arg, unsigned i, const char **name, char *value, size_t size);
+/* Publish how many clients this worker has; how many have the others, by their latest word? */
+uint64_t worker_info_clients(void *arg, uint64_t mine);
 /* Copy store, link and client numbers to the counters in shared memory. */
 void worker_info_publish(struct worker *w);
 

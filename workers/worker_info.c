@@ -233,6 +233,18 @@ static void publish_links(struct worker *w)
     counter_set(c, CTR_peer_output_overflows, s.backed_up);
 }
 
+uint64_t worker_info_clients(void *arg, uint64_t mine)
+{
+    struct worker *w = arg;
+    uint64_t others = 0;
+
+    counter_set(&w->seg.body->counters, CTR_clients_current, mine);
+    for (uint16_t i = 0; i < w->workers; i++)
+        if (i != w->index && segment_mapped(&w->sibling[i].segment))
+            others += counter_get(&w->sibling[i].body->counters, CTR_clients_current);
+    return others;
+}
+
 static void publish_clients(struct worker *w)
 {
     const struct client_stats *s = clients_stats(w->clients);

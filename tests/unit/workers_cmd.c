@@ -229,6 +229,7 @@ static void a_full_pipeline_stops_reading_and_goes_on_later(void **state)
     (void)state;
     static char text[3000 * 7 + 1];
 
+    EXPECT("GET first", "$-1\r\n"); /* so that it is known how large replies are */
     fake->defer = true;
     for (int i = 0; i < 3000; i++)
         strcpy(text + i * 7, "GET a\r\n");
@@ -241,8 +242,92 @@ static void a_full_pipeline_stops_reading_and_goes_on_later(void **state)
         replies += strlen(got(fd)) / 5;
     }
     assert_int_equal(replies, 3000);
-    assert_int_equal(fake->gets, 3000);
+    assert_int_equal(fake->gets, 3001);
     assert_int_equal(fake->clients->stats.paused, 0);
+}
+
+static void a_queue_of_the_configured_length_is_filled_and_not_passed(void **state)
+{
+    (void)state;
+    EXPECT("GET first", "$-1\r\n");
+    fake->engine.conf.queue_limit = 3;
+    fake->defer = true;
+    put_text(fd, "GET a\r\nGET b\r\n");
+    turn();
+    assert_int_equal(fake->queued, 2);
+    assert_int_equal(fake->clients->stats.paused, 0);
+    put_text(fd, "GET c\r\n");
+    turn();
+    assert_int_equal(fake->queued, 3);
+    put_text(fd, "GET d\r\n");
+    turn();
+    assert_int_equal(fake->queued, 3);
+    assert_int_equal(fake->clients->stats.paused, 1);
+    while (fake->queued > 0) {
+        fake_deliver(fake, 0);
+        turn();
+    }
+    assert_string_equal(got(fd), "$-1\r\n$-1\r\n$-1\r\n$-1\r\n");
+    assert_int_equal(fake->gets, 5);
+}
+
+static void a_client_whose_replies_are_unknown_is_asked_for_few_at_first(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    for (int i = 0; i < 40; i++)
+        put_text(fd, "GET a\r\n");
+    turn();
+    assert_in_range(fake->queued, 16, 18);
+    fake_deliver(fake, 0);
+    turn();
+    assert_int_equal(fake->queued, 39);
+    while (fake->queued > 0)
+        fake_deliver(fake, 0);
+    assert_int_equal(strlen(got(fd)), 40 * 5);
+}
+
+static void unread_replies_may_be_as_many_bytes_as_the_limit_says(void **state)
+{
+    static char text[101];
+    struct conn *conn = fake->clients->active.first;
+
+    (void)state;
+    memset(text, 'x', 100);
+    fake->engine.conf.output_limit = 100;
+    conn->blocked = true; /* the socket takes nothing */
+    resp_raw(&conn->out, text, 99);
+    assert_true(conn_flush(conn));
+    resp_raw(&conn->out, text, 1);
+    assert_true(conn_flush(conn));
+    resp_raw(&conn->out, text, 1);
+    assert_false(conn_flush(conn));
+    assert_int_equal(fake->clients->stats.slow_readers, 1);
+    assert_string_equal(got(fd), "closed");
+}
+
+static void all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says(void **state)
+{
+    static char text[60000];
+    int other = client();
+    struct conn *conn = fake->clients->active.first, *larger = fake->clients->active.last;
+
+    (void)state;
+    memset(text, 'x', sizeof text);
+    while (write(conn->wire.fd, text, sizeof text) > 0 || write(larger->wire.fd, text, 9999) > 0)
+        ; /* until the sockets take nothing more */
+    resp_raw(&conn->out, text, 10000);
+    resp_raw(&larger->out, text, sizeof text);
+    assert_true(conn_flush(conn) && conn_flush(larger));
+    size_t sum = fake->clients->output_bytes;
+    for (int less = -1; less <= 1; less++) {
+        fake->engine.conf.output_total = sum - (uint64_t)(int64_t)less;
+        clients_dirty(fake->clients, conn);
+        turn();
+        assert_int_equal(fake->clients->stats.connected, less == 1 ? 1 : 2);
+    }
+    assert_ptr_equal(fake->clients->active.first, conn);
+    close(other);
 }
 
 static void a_busy_engine_stops_the_connection_until_it_has_room(void **state)
@@ -284,6 +369,7 @@ static void more_keys_than_the_pipeline_holds_are_served(void **state)
     (void)state;
     for (int i = 0; i < 5000; i++)
         len += (size_t)sprintf(text + len, "$5\r\nk%04d\r\n", i);
+    EXPECT("GET first", "$-1\r\n");
     fake->defer = true;
     put_text(fd, text);
     turn();
@@ -750,6 +836,10 @@ int main(void)
         T(replies_leave_in_the_order_of_the_commands),
         T(answers_after_the_connection_has_gone_are_dropped),
         T(a_full_pipeline_stops_reading_and_goes_on_later),
+        T(a_queue_of_the_configured_length_is_filled_and_not_passed),
+        T(a_client_whose_replies_are_unknown_is_asked_for_few_at_first),
+        T(unread_replies_may_be_as_many_bytes_as_the_limit_says),
+        T(all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says),
         T(a_busy_engine_stops_the_connection_until_it_has_room),
         T(a_command_of_many_keys_survives_a_busy_engine),
         T(more_keys_than_the_pipeline_holds_are_served),
