@@ -44,6 +44,7 @@ struct coord_conf {
     uint32_t replica_ms;   /* a replica silent for so long is replaced by a fallback */
     uint32_t hedge_min_ms; /* a read is hedged after the observed p99, but not earlier */
     uint32_t sibling_limit;
+    uint64_t late_after_ms;          /* horizon_late_after(); 0: nothing is late */
     uint16_t rule_count;             /* at least 1 */
     const struct quorum_rule *rules; /* borrowed */
 };
@@ -83,6 +84,8 @@ struct coord_host {
     /* How far may this vnode be believed, and what is its horizon (core/horizon.h)? Returns enum
      * standing. May be NULL: whole, horizon 0. */
     int (*standing)(void *arg, uint32_t partition, uint64_t *horizon_ms);
+    /* What was just stored came late (core/horizon.h). May be NULL. */
+    void (*late)(void *arg, uint32_t partition);
     /* Remove the object of a key for good. `kept` is what people may want to look at (values that were
      * deleted elsewhere long ago), or empty. May be NULL if nothing is ever dropped. */
     int (*drop)(void *arg, uint32_t partition, const struct position *pos, struct slice key,

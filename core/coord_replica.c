@@ -129,6 +129,15 @@ static int open_theirs(struct coord *c, const struct slice *expected, struct sli
     return expected == NULL || slice_equal(*expected, c->theirs.key) ? 0 : -ERR_INVAL;
 }
 
+/* Was what came (c->theirs) older than any hint may be? */
+static bool is_late(const struct coord *c)
+{
+    bool tombstone;
+
+    return c->host.late != NULL && c->conf.late_after_ms != 0 &&
+           horizon_time(&c->theirs, c->wall_ms, &tombstone) + c->conf.late_after_ms <= c->wall_ms;
+}
+
 int coord_merge_in(struct coord *c, uint32_t partition, const struct position *pos,
                    const struct slice *expected, struct slice incoming, bool repair,
                    struct merged *out)
@@ -143,9 +152,12 @@ int coord_merge_in(struct coord *c, uint32_t partition, const struct position *p
     if (rc != 0 || !out->news)
         return rc;
     rc = c->host.store(c->host.arg, partition, pos, out->object, false, &out->lsn);
-    if (rc == 0)
-        c->last_lsn = out->lsn;
-    return rc;
+    if (rc != 0)
+        return rc;
+    c->last_lsn = out->lsn;
+    if (is_late(c))
+        c->host.late(c->host.arg, partition);
+    return 0;
 }
 
 int coord_merge_with(struct coord *c, struct slice own, const struct slice *expected,

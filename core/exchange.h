@@ -32,8 +32,9 @@
  * judged from the list; the worker judges when it merges (REPAIR_TOOK_DEAD). The side that still has
  * it drops it.
  *
- * A surplus vnode (EXCHANGE_SURPLUS: its node is no replica of the partition) only gives. Agreement
- * then means that the other side has all that it has.
+ * A surplus vnode (EXCHANGE_SURPLUS: its node is no replica of the partition) only gives: it takes
+ * nothing that it does not have in some version. Agreement then means that the other side has all that it
+ * has.
  *
  * Bad input from the peer (unknown or unexpected message, unsorted list, position outside the
  * partition or outside the nodes asked for, wrong depth or length, more than was allowed) is

@@ -51,12 +51,11 @@ uint64_t horizon_agreement(const struct horizon *h, const struct node_id *peer)
     return p == NULL ? 0 : p->agreed_ms;
 }
 
-uint64_t horizon_value(const struct horizon *h, const struct ring_view *view,
-                       const struct ring_walk *walk, uint64_t hint_age_ms, uint64_t now_ms,
-                       uint64_t old)
+bool horizon_move(const struct horizon *h, const struct ring_view *view,
+                  const struct ring_walk *walk, uint64_t hint_age_ms, uint64_t now_ms,
+                  uint64_t late_ms, uint64_t *horizon_ms)
 {
-    uint64_t slack = hint_age_ms < HORIZON_SLACK_MS ? hint_age_ms : HORIZON_SLACK_MS;
-    uint64_t oldest = now_ms;
+    uint64_t back = horizon_late_after(hint_age_ms), oldest = now_ms;
     bool skip = COORD_BUG(HORIZON_SKIPS_PEER);
 
     for (uint8_t i = 0; i < walk->primaries; i++) {
@@ -72,9 +71,11 @@ uint64_t horizon_value(const struct horizon *h, const struct ring_view *view,
         if (agreed < oldest)
             oldest = agreed;
     }
-    if (oldest <= hint_age_ms + slack || oldest - hint_age_ms - slack < old)
-        return old;
-    return oldest - hint_age_ms - slack;
+    if ((oldest <= late_ms && !COORD_BUG(LATE_IS_PURGED)) || oldest <= back)
+        return false;
+    if (oldest - back > *horizon_ms)
+        *horizon_ms = oldest - back;
+    return true;
 }
 
 bool horizon_complete(const struct horizon *h, const struct ring_view *view,
@@ -93,6 +94,8 @@ bool horizon_complete(const struct horizon *h, const struct ring_view *view,
         else
             missing += all || m->state != MEMBER_FAULTY;
     }
+    if (all && agreed > 0 && COORD_BUG(SURPLUS_DROPPED_EARLY))
+        return true;
     return missing == 0 && (agreed > 0 || others == 0);
 }
 

@@ -8,13 +8,18 @@
  * before it can arrive any more. H = min over the other primaries of the newest agreement
  * - hint_age - slack, slack = min(60 s, hint_age) for clocks that differ; it never decreases, except to
  * 0 when the vnode takes a new id. A row in which nothing is alive is purged when horizon_time() <= H.
+ * What arrives late, that is older than hint_age + slack when it comes, may be unknown to peers with whom
+ * this vnode agreed before it came: from the moment of its coming (`late_ms`) the horizon stands still and
+ * nothing is purged until all N have agreed again as of later.
  * Replicas purge at different times. So what a replica does not have although it is older than the
  * replica's horizon has been deleted and purged there: it is dead, wherever it turns up.
  *
  * Standing. Whole: can be believed. Missing: it has lost something, or is new: what it has is good,
  * "nothing" is no answer; it takes part in everything else. Away: it was out of touch for longer than
- * hints are kept: what it has may have been deleted and purged meanwhile; it neither answers nor takes
- * writes (ERR_NOTWHOLE) until anti-entropy has gone over it. Whole again after an agreement with every
+ * hints are kept, or is a copy that came back from a backup: what it has may have been deleted and purged
+ * meanwhile; it neither answers nor takes writes (ERR_NOTWHOLE), and delivers no hints, until
+ * anti-entropy has gone over it. Out of touch is a primary while it is down (while it is up but cut off
+ * it holds back the horizons of all others); any other vnode while it agrees with no primary. Whole again after an agreement with every
  * other primary that is not faulty, at least one (with N = 1: at once). */
 #ifndef CLOCKWISE_CORE_HORIZON_H
 #define CLOCKWISE_CORE_HORIZON_H
@@ -47,12 +52,18 @@ void horizon_agreed(struct horizon *h, uint64_t vnode, const struct node_id *pee
 /* The newest agreement with a peer; 0: none. */
 uint64_t horizon_agreement(const struct horizon *h, const struct node_id *peer);
 
-/* The horizon that follows for a primary, given the walk of its partition; `old` is the present one,
- * never less is returned. A member that is not in touch holds it back: only all N will do. Without
- * other primaries it follows now_ms. */
-uint64_t horizon_value(const struct horizon *h, const struct ring_view *view,
-                       const struct ring_walk *walk, uint64_t hint_age_ms, uint64_t now_ms,
-                       uint64_t old);
+/* hint_age + slack: what is older than this when it comes is late. */
+static inline uint64_t horizon_late_after(uint64_t hint_age_ms)
+{
+    return hint_age_ms + (hint_age_ms < HORIZON_SLACK_MS ? hint_age_ms : HORIZON_SLACK_MS);
+}
+
+/* Have all other primaries agreed as of later than since_ms (a member that is not in touch has not), so
+ * that the horizon may move on and things may be purged? *horizon_ms is then the new horizon, never less
+ * than what it was before. Without other primaries it follows now_ms. */
+bool horizon_move(const struct horizon *h, const struct ring_view *view,
+                  const struct ring_walk *walk, uint64_t hint_age_ms, uint64_t now_ms,
+                  uint64_t late_ms, uint64_t *horizon_ms);
 
 /* Has the vnode agreed, later than since_ms, with every other primary that is not faulty, and with at
  * least one (or are there none)? Then it is whole. For a surplus vnode: do all primaries, faulty ones

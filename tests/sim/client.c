@@ -391,12 +391,36 @@ void client_check_read(struct sim *s, unsigned key)
     send_request(s, r);
 }
 
-void client_check_pair(struct sim *s, unsigned key, unsigned node)
+struct request *client_check_one(struct sim *s, unsigned key, unsigned node, unsigned r_wanted)
 {
     struct request *r = new_request(s, -1, key);
 
     r->want_all = true;
-    r->r = 2;
+    r->r = (uint8_t)r_wanted;
+    r->timeout_us = SEC(2);
+    r->node = (uint16_t)node;
+    r->worker = worker_of_key(s, node, key);
+    s->checks_waiting++;
+    send_request(s, r);
+    return r;
+}
+
+void client_check_pair(struct sim *s, unsigned key, unsigned node)
+{
+    client_check_one(s, key, node, 2);
+}
+
+void client_check_write(struct sim *s, unsigned key, unsigned node, bool delete)
+{
+    struct write w = {
+        .key = (uint16_t)key, .kind = delete ? WRITE_DELETE : WRITE_PUT, .length = 32};
+    uint32_t number = oracle_write(s, &w);
+    struct request *r = new_request(s, -1, key);
+
+    s->write[number].request_id = number + 1;
+    s->key[key].id_writes++;
+    r->is_write = true;
+    r->write = number;
     r->timeout_us = SEC(2);
     r->node = (uint16_t)node;
     r->worker = worker_of_key(s, node, key);

@@ -54,6 +54,26 @@ static void new_identity(struct sim *s, struct vnode *v)
     v->next = 1;
     v->reserved = s->block;
     v->reserving = false;
+    if (COORD_BUG(HORIZON_SURVIVES) && v->horizon_ms != 0)
+        return;
+    v->standing = STANDING_MISSING;
+    v->horizon_ms = 0;
+}
+
+void disk_vnode_create(struct sim *s, unsigned node, unsigned partition)
+{
+    struct disk *d = &s->node[node].disk;
+    struct vnode *v = &d->vnode[partition];
+
+    ASSERT(v->id == 0);
+    new_identity(s, v);
+    /* Where there has never been one nothing can be missing. */
+    if (!d->used[partition])
+        v->standing = STANDING_WHOLE;
+    v->whole_us = s->now;
+    d->used[partition] = true;
+    v->stamp_ms = node_wall_ms(s, node);
+    v->written_us = s->now;
 }
 
 /* Whoever uses what was lent by an earlier load uses poison. */
@@ -104,7 +124,7 @@ static uint64_t append(struct worker *w, struct op op)
 
 static void apply(struct image *image, const struct op *op)
 {
-    if (op->kind == OP_PUT) {
+    if (op->kind == OP_PUT) { /* without an object: it is dropped */
         blob_set(&image->object[op->key], op->object);
         image->damaged[op->key] = SOUND;
     } else {
@@ -121,15 +141,74 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
 
     ASSERT(owns(w, key));
     poison(w);
+    if (w->sim->merging && w->sim->chaos && !w->sim->calm && sim_percent(w->sim, 2)) {
+        blob_drop(b);
+        return -ERR_DISKFULL;
+    }
     oracle_stored(w->sim, w->node, key,
                   old != NULL && d->live.damaged[key] == SOUND ? slice_of(old->bytes, old->len)
                                                                : slice_of(NULL, 0),
                   slice_of(b->bytes, b->len));
     if (d->vnode[w->sim->key[key].partition].id == 0)
-        new_identity(w->sim, &d->vnode[w->sim->key[key].partition]);
+        disk_vnode_create(w->sim, w->node, w->sim->key[key].partition);
+    if (!w->sim->merging) {
+        d->vnode[w->sim->key[key].partition].written_us = w->sim->now;
+        blob_set(&d->given[key], b);
+    }
+    if (d->dirty_ms[key] == 0)
+        d->dirty_ms[key] = node_wall_ms(w->sim, w->node);
     apply(&d->live, &op);
     *lsn = append(w, op);
     return 0;
+}
+
+int disk_drop(struct worker *w, unsigned key, uint64_t *lsn)
+{
+    struct op op = {.kind = OP_PUT, .key = (uint16_t)key};
+    struct disk *d = disk_of(w);
+
+    ASSERT(owns(w, key));
+    poison(w);
+    sim_trace(w->sim, "drop", w->node, key, 0);
+    if (d->dirty_ms[key] == 0)
+        d->dirty_ms[key] = node_wall_ms(w->sim, w->node);
+    apply(&d->live, &op);
+    *lsn = append(w, op);
+    return 0;
+}
+
+void disk_vnode_drop(struct sim *s, unsigned node, unsigned partition)
+{
+    struct disk *d = &s->node[node].disk;
+    struct worker *w = &s->node[node].worker[ring_worker_of(partition, (uint16_t)s->workers)];
+
+    sim_trace(s, "drop vnode", node, partition, 0);
+    for (unsigned k = 0; k < s->keys; k++) {
+        if (s->key[k].partition != partition)
+            continue;
+        for (uint32_t i = 0; i < w->journal.count; i++)
+            ASSERT(w->journal.ops[i].key != k);
+        blob_set(&d->live.object[k], NULL);
+        blob_set(&d->durable.object[k], NULL);
+        blob_set(&d->flushed[k], NULL);
+        blob_set(&d->given[k], NULL);
+        d->dirty_ms[k] = 0;
+        d->live.damaged[k] = d->durable.damaged[k] = SOUND;
+    }
+    memset(&d->vnode[partition], 0, sizeof d->vnode[partition]);
+}
+
+void disk_flush(struct sim *s, unsigned node, unsigned partition)
+{
+    struct disk *d = &s->node[node].disk;
+
+    for (unsigned k = 0; k < s->keys; k++) {
+        if (s->key[k].partition != partition || d->live.damaged[k] == DAMAGED)
+            continue;
+        blob_set(&d->flushed[k], d->live.damaged[k] == SOUND ? d->durable.object[k] : NULL);
+        if (d->live.object[k] == d->durable.object[k])
+            d->dirty_ms[k] = 0;
+    }
 }
 
 int disk_hint(struct worker *w, enum op_kind kind, unsigned key, unsigned target, uint64_t *lsn)
@@ -138,6 +217,8 @@ int disk_hint(struct worker *w, enum op_kind kind, unsigned key, unsigned target
 
     ASSERT(owns(w, key) && target != w->node);
     apply(&disk_of(w)->live, &op);
+    if (kind == OP_HINT_ADD)
+        disk_of(w)->hint_ms[target][key] = node_wall_ms(w->sim, w->node);
     *lsn = append(w, op);
     return 0;
 }
@@ -163,7 +244,7 @@ int disk_next_dot(struct worker *w, unsigned partition, struct dot *out)
     struct vnode *v = &disk_of(w)->vnode[partition];
 
     if (v->id == 0)
-        new_identity(s, v);
+        disk_vnode_create(s, w->node, partition);
     if (v->next + s->block / 2 > v->reserved && !v->reserving) {
         v->reserving = true;
         sim_after(s, sim_range(s, 50, s->sync_us), reserved, w, partition, w->incarnation);
@@ -182,6 +263,7 @@ int disk_witness(struct worker *w, unsigned partition, struct dot seen)
     if (v->id == 0 || seen.vnode != v->id || seen.n < v->next || COORD_BUG(BACKUP_KEEPS_ID))
         return 0;
     new_identity(w->sim, v);
+    v->standing = STANDING_AWAY; /* a copy from a backup */
     sim_trace(w->sim, "new vnode id", w->node, partition, v->id);
     return 1;
 }
@@ -263,6 +345,8 @@ void disk_crashed(struct worker *w, bool power)
             continue;
         blob_set(&d->live.object[k], d->durable.object[k]);
         d->live.damaged[k] = d->durable.damaged[k];
+        if (d->given[k] != NULL)
+            blob_set(&d->given[k], d->durable.object[k]);
         for (unsigned n = 0; n < SIM_NODES; n++)
             d->live.hint[n][k] = d->durable.hint[n][k];
     }
@@ -279,6 +363,8 @@ void disk_started(struct worker *w)
             continue;
         if (COORD_BUG(DOT_REUSED))
             v->reserved -= s->block;
+        v->late_ms = node_wall_ms(s, w->node);
+        v->purges = false;
         v->next = v->reserved + 1;
         v->reserved += s->block;
         v->reserving = false;
@@ -307,7 +393,18 @@ void disk_wipe(struct sim *s, unsigned node)
     ASSERT(!s->node[node].up);
     image_copy(&d->live, &empty);
     image_copy(&d->durable, &empty);
-    memset(d->vnode, 0, sizeof d->vnode);
+    for (unsigned k = 0; k < SIM_KEYS; k++) {
+        blob_set(&d->flushed[k], NULL);
+        blob_set(&d->given[k], NULL);
+    }
+    memset(d->dirty_ms, 0, sizeof d->dirty_ms);
+    if (!COORD_BUG(HORIZON_SURVIVES)) {
+        memset(d->vnode, 0, sizeof d->vnode);
+        return;
+    }
+    for (unsigned p = 0; p < SIM_PARTITIONS; p++)
+        if (d->vnode[p].id != 0)
+            new_identity(s, &d->vnode[p]);
 }
 
 void disk_backup(struct sim *s, unsigned node)
@@ -331,18 +428,27 @@ void disk_restore(struct sim *s, unsigned node)
     image_copy(&d->live, &d->backup);
     image_copy(&d->durable, &d->backup);
     memcpy(d->vnode, d->backup_vnode, sizeof d->vnode);
+    for (unsigned k = 0; k < SIM_KEYS; k++) {
+        blob_set(&d->flushed[k], d->backup.object[k]);
+        blob_set(&d->given[k], NULL);
+        d->dirty_ms[k] = 0;
+    }
     s->node[node].unnoticed = sim_percent(s, 40);
     for (unsigned p = 0; p < SIM_PARTITIONS; p++)
-        if (d->vnode[p].id != 0 && !COORD_BUG(BACKUP_KEEPS_ID) && !s->node[node].unnoticed)
+        if (d->vnode[p].id != 0 && !COORD_BUG(BACKUP_KEEPS_ID) && !s->node[node].unnoticed) {
             new_identity(s, &d->vnode[p]); /* the files are not the ones that it knew */
+            d->vnode[p].standing = STANDING_AWAY;
+        }
 }
 
 void disk_renew(struct sim *s, unsigned node, unsigned partition, uint64_t id)
 {
     struct vnode *v = &s->node[node].disk.vnode[partition];
 
-    if (v->id == id && id != 0 && !COORD_BUG(BACKUP_KEEPS_ID))
+    if (v->id == id && id != 0 && !COORD_BUG(BACKUP_KEEPS_ID)) {
         new_identity(s, v);
+        v->standing = STANDING_AWAY;
+    }
 }
 
 void disk_damage(struct sim *s, unsigned node, unsigned key)
@@ -359,6 +465,7 @@ void disk_forget(struct sim *s, unsigned node, unsigned key)
 
     blob_set(&d->live.object[key], NULL);
     blob_set(&d->durable.object[key], NULL);
+    blob_set(&d->flushed[key], NULL);
     new_identity(s, &d->vnode[s->key[key].partition]);
 }
 

@@ -157,6 +157,9 @@ static void carry_out(struct sim *s, enum fault_kind kind)
         break;
     case FAULT_CLOCK:
         s->node[node].wall_offset_ms = (int64_t)sim_range(s, 0, 7200000) - 3600000;
+        /* Horizons are about wall clocks that differ by less than their slack. */
+        if (s->repair)
+            s->node[node].wall_offset_ms %= 1000;
         break;
     default:
         while (!amnesiac(s, node))

@@ -94,6 +94,44 @@ static int host_store(void *arg, uint32_t partition, const struct position *pos,
     return disk_store(w, k, object, lsn);
 }
 
+static int host_load_at(void *arg, uint32_t partition, const struct position *pos,
+                        struct slice *object)
+{
+    struct worker *w = arg;
+
+    (void)partition;
+    for (unsigned k = 0; k < w->sim->keys; k++)
+        if (position_compare(&w->sim->key[k].position, pos) == 0)
+            return disk_load(w, k, object);
+    return -ERR_NOTFOUND;
+}
+
+static int host_drop(void *arg, uint32_t partition, const struct position *pos, struct slice key,
+                     struct slice kept, uint64_t *lsn)
+{
+    struct worker *w = arg;
+
+    (void)partition;
+    (void)key;
+    (void)kept;
+    check_drop(w->sim, w->node, key_at(w->sim, pos));
+    return disk_drop(w, key_at(w->sim, pos), lsn);
+}
+
+static void host_late(void *arg, uint32_t partition)
+{
+    struct worker *w = arg;
+    struct vnode *v = &w->sim->node[w->node].disk.vnode[partition];
+
+    v->late_ms = node_wall_ms(w->sim, w->node);
+    v->purges = false;
+}
+
+static int host_standing(void *arg, uint32_t partition, uint64_t *horizon_ms)
+{
+    return repair_standing(arg, partition, horizon_ms);
+}
+
 static int host_next_dot(void *arg, uint32_t partition, struct dot *out)
 {
     return disk_next_dot(arg, partition, out);
@@ -140,8 +178,14 @@ static bool handoff_owes(void *arg, uint32_t partition, const struct node_id *ta
     struct worker *w = arg;
     unsigned node = node_of_id(w->sim, target);
 
+    uint64_t horizon_ms;
+
+    if (repair_standing(w, partition, &horizon_ms) == STANDING_AWAY)
+        return false;
     for (unsigned k = 0; k < w->sim->keys; k++)
-        if (w->sim->key[k].partition == partition && w->sim->node[w->node].disk.live.hint[node][k])
+        if (w->sim->key[k].partition == partition &&
+            w->sim->node[w->node].disk.live.hint[node][k] &&
+            !repair_hint_expired(w->sim, w->node, node, k))
             return true;
     return false;
 }
@@ -167,6 +211,7 @@ static int handoff_scan(void *arg, uint32_t partition, const struct node_id *tar
             const struct key *key = &w->sim->key[k];
 
             if (key->partition == partition && w->sim->node[w->node].disk.live.hint[node][k] &&
+                !repair_hint_expired(w->sim, w->node, node, k) &&
                 position_compare(&key->position, cursor) >= 0 &&
                 (best == NULL || position_compare(&key->position, best) < 0))
                 best = &key->position;
@@ -234,6 +279,7 @@ void worker_turn(struct worker *w)
         if (handoff < next)
             next = handoff;
     }
+    repair_turn(w);
     disk_kick(w);
     if (next < w->tick_at) {
         w->tick_at = next;
@@ -363,6 +409,10 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
                               .next_dot = host_next_dot,
                               .witness_dot = host_witness_dot,
                               .hint_add = host_hint_add,
+                              .load_at = host_load_at,
+                              .standing = host_standing,
+                              .drop = host_drop,
+                              .late = host_late,
                               .reply = host_reply};
     struct handoff_host handoff_host = {.arg = w,
                                         .send = host_send,
@@ -416,6 +466,7 @@ static void stop(struct sim *s, unsigned node, unsigned worker, bool silent, boo
     if (power)
         oracle_tail_lost(s, w);
     net_worker_gone(s, node, worker, silent);
+    repair_worker_gone(w);
     buf_free(&w->scratch_a);
     buf_free(&w->scratch_b);
     w->coord = NULL;
@@ -434,6 +485,7 @@ void node_crash(struct sim *s, unsigned node)
 
     for (unsigned w = 0; w < s->workers; w++)
         stop(s, node, w, silent, power);
+    repair_stop(s, node);
     s->node[node].up = false;
 }
 
@@ -482,6 +534,7 @@ void node_start(struct sim *s, unsigned node)
     if (s->node[node].unnoticed)
         catch_up(s, node);
     s->node[node].unnoticed = false;
+    repair_start(s, node);
 }
 
 void node_freeze(struct sim *s, unsigned node, uint64_t duration)

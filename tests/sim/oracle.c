@@ -209,7 +209,8 @@ static void check_object(struct sim *s, unsigned k, const struct object *o,
             sim_fail(s, "%s: an object does not cover write %u, which a sibling of it supersedes",
                      key->name, write);
         if (!bits_has(siblings, e) && covered && (s->write[write].acked || key->event[e].orphan) &&
-            !bits_has(&key->past, e) && events_of(&s->write[write]) == 1)
+            !bits_has(&key->past, e) && !bits_has(&key->buried, e) &&
+            events_of(&s->write[write]) == 1)
             sim_fail(s,
                      "%s: an object claims to have seen write %u, which nothing supersedes, and "
                      "does not have it",
@@ -379,8 +380,8 @@ static void check_write_context(struct sim *s, const struct request *r, struct s
         if (!covered && bits_has(&w->seen, e) && c.cloud_count < FEW_SINGLE_DOTS)
             sim_fail(s, "%s: the context after write %u lacks write %u, which the writer had seen",
                      key->name, r->write, key->event[e].write);
-        if (covered && !bits_has(&seen, e) && !bits_has(&key->past, e) && events_of(other) == 1 &&
-            other->acked)
+        if (covered && !bits_has(&seen, e) && !bits_has(&key->past, e) &&
+            !bits_has(&key->buried, e) && events_of(other) == 1 && other->acked)
             sim_fail(s,
                      "%s: the context after write %u covers write %u, which the writer has never "
                      "seen",
@@ -439,6 +440,7 @@ void oracle_read_replied(struct sim *s, struct request *r, const struct coord_re
     oracle_seen(s, r->key, reply->object, &seen, &siblings, &covered);
     if (!key->strict || r->r != 0)
         return;
+    bits_join(&seen, &key->buried);
     account_for(s, key, &seen);
     for (uint32_t i = 0; i < r->acked_before; i++)
         if (!overlaps(&s->write[key->acked[i]].events, &seen))
@@ -482,7 +484,7 @@ void oracle_tail_lost(struct sim *s, const struct worker *w)
 }
 
 /* Does one object cover all siblings of another? */
-static bool covers_siblings(struct sim *s, unsigned k, const struct blob *of, const struct blob *by)
+bool oracle_covers(struct sim *s, unsigned k, const struct blob *of, const struct blob *by)
 {
     static struct object o, holder;
     struct sibling x;
@@ -503,7 +505,7 @@ void oracle_hint_gone(struct sim *s, unsigned node, unsigned target, unsigned ke
     if ((s->amnesiacs >> target & 1) != 0 || from->object[key] == NULL ||
         from->damaged[key] != SOUND)
         return;
-    if (!covers_siblings(s, key, from->object[key], s->node[target].disk.durable.object[key]))
+    if (!oracle_covers(s, key, from->object[key], s->node[target].disk.durable.object[key]))
         sim_fail(s, "%s: node %u removes its hint for node %u, which does not have the object",
                  s->key[key].name, node, target);
 }
@@ -543,14 +545,15 @@ void oracle_failed(struct sim *s, const struct request *r, const struct coord_re
     unsigned need = r->is_write ? (r->w != 0 ? r->w : rule->w) : (r->r != 0 ? r->r : rule->r);
     unsigned all = 0, primaries = 0;
 
-    if (reply->status == -ERR_BUSY || reply->status == -ERR_SIBLINGS || s->net.loss > 0 ||
-        r->accepted_at < MS(600))
+    if (reply->status == -ERR_BUSY || reply->status == -ERR_SIBLINGS ||
+        reply->status == -ERR_NOTWHOLE || s->net.loss > 0 || r->accepted_at < MS(600))
         return;
     uint32_t well = well_connected(s, r->node, r->accepted_at - MS(500));
 
     for (unsigned i = 0; i < walk->count; i++) {
         const struct image *image = &s->node[walk->member[i]].disk.live;
-        bool in = (well >> walk->member[i] & 1) != 0 && image->damaged[r->key] == SOUND;
+        bool in = (well >> walk->member[i] & 1) != 0 && image->damaged[r->key] == SOUND &&
+                  repair_serves(s, walk->member[i], r->key, r->is_write, r->accepted_at);
 
         all += in;
         primaries += in && i < key->n;
@@ -591,7 +594,7 @@ static void check_repaired(struct sim *s, const struct event *e)
                 net_well_since(s, stale->reader, stale->replica, stale->found_at);
 
     if (well && image->damaged[stale->key] == SOUND &&
-        !covers_siblings(s, stale->key, stale->whole, image->object[stale->key]))
+        !oracle_covers(s, stale->key, stale->whole, image->object[stale->key]))
         sim_fail(s, "%s: a read by node %u has found node %u stale and has not repaired it",
                  s->key[stale->key].name, stale->reader, stale->replica);
     free(stale->whole);
@@ -713,7 +716,12 @@ static void check_key(struct sim *s, unsigned k)
     for (unsigned e = 0; e < key->event_count; e++)
         if (bits_has(&siblings, e))
             items |= s->write[key->event[e].write].items;
+    bits_join(&seen, &key->buried);
     account_for(s, key, &seen);
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (bits_has(&siblings, e) && bits_has(&key->buried, e))
+            sim_fail(s, "%s: write %u has come back after it was deleted and purged", key->name,
+                     key->event[e].write);
     for (uint32_t i = 0; i < key->acked_count; i++) {
         const struct write *w = &s->write[key->acked[i]];
         unsigned alive = 0;

@@ -6,6 +6,8 @@
  *   disk.c    what store.h promises, and what a crash, a lost disk or a backup leaves of it
  *   node.c    nodes and workers: the host of core/coord.h and core/handoff.h
  *   client.c  clients: plain, with contexts, sessions, shopping carts
+ *   repair.c  antientropyd of each node: the host of core/exchange.h and core/horizon.h
+ *   repair_net.c, repair_disk.c, repair_check.c  its connections, what it sees of the disk, what must hold
  *   oracle.c  what causality permits, from explicit sets of writes; the checkers
  *   fault.c   chaos
  *   run.c     the phases of a run: set-up, chaos, healing, final checks
@@ -97,6 +99,13 @@ struct vnode {
     uint64_t next;     /* the next dot */
     uint64_t reserved; /* durable: no dot above it has been issued */
     bool reserving;
+    uint8_t standing; /* enum standing; with the next ones durable */
+    uint64_t horizon_ms;
+    uint64_t late_ms;    /* not durable: when something last came late */
+    bool purges;         /* nothing has since the horizon last moved */
+    uint64_t stamp_ms;   /* wall time when it was last in touch */
+    uint64_t whole_us;   /* when it became whole */
+    uint64_t written_us; /* when anybody but anti-entropy last wrote into it */
 };
 
 enum damage { SOUND, DAMAGED, DAMAGE_TOLD };
@@ -110,6 +119,11 @@ struct image {
 
 struct disk {
     struct image live, durable;
+    struct blob *flushed[SIM_KEYS]; /* what trees are made of */
+    uint64_t dirty_ms[SIM_KEYS];    /* wall time of the first write that is not flushed; 0: none */
+    struct blob *given[SIM_KEYS];   /* by others than anti-entropy: the newest such state */
+    uint64_t hint_ms[SIM_NODES][SIM_KEYS];
+    bool used[SIM_PARTITIONS]; /* there has been a vnode before */
     struct vnode vnode[SIM_PARTITIONS];
     bool has_backup;
     struct image backup;
@@ -135,6 +149,14 @@ struct worker;
 
 int disk_load(struct worker *w, unsigned key, struct slice *object);
 int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *lsn);
+/* Remove a key for good. */
+int disk_drop(struct worker *w, unsigned key, uint64_t *lsn);
+/* A vnode that does not exist begins. */
+void disk_vnode_create(struct sim *s, unsigned node, unsigned partition);
+/* The vnode goes with all that it has; nothing of it may be on its way to the disk. */
+void disk_vnode_drop(struct sim *s, unsigned node, unsigned partition);
+/* What is durable is written back. */
+void disk_flush(struct sim *s, unsigned node, unsigned partition);
 int disk_hint(struct worker *w, enum op_kind kind, unsigned key, unsigned target, uint64_t *lsn);
 int disk_next_dot(struct worker *w, unsigned partition, struct dot *out);
 int disk_witness(struct worker *w, unsigned partition, struct dot seen);
@@ -149,9 +171,9 @@ void disk_started(struct worker *w);
 void disk_wipe(struct sim *s, unsigned node);
 void disk_backup(struct sim *s, unsigned node);
 void disk_restore(struct sim *s, unsigned node);
-/* Take one key out of a node's disk, which knows that it has forgotten something.
- * A vnode of the node takes a new id if its present one is still `id`. */
+/* Take one key out of a node's disk, which knows that it has forgotten something. */
 void disk_forget(struct sim *s, unsigned node, unsigned key);
+/* A vnode of the node takes a new id if its present one is still `id`. */
 void disk_renew(struct sim *s, unsigned node, unsigned partition, uint64_t id);
 /* One record of the node is damaged. */
 void disk_damage(struct sim *s, unsigned node, unsigned key);
@@ -174,6 +196,7 @@ struct worker {
     struct blob *lent; /* what the last load lent out */
     uint64_t durable;  /* LSN */
     uint64_t tick_at;  /* a tick is queued for then; UINT64_MAX: none */
+    struct held *held; /* answers to anti-entropy that wait for the disk */
 };
 
 struct node {
@@ -187,6 +210,7 @@ struct node {
     uint64_t trouble_at; /* when anything last happened to it */
     bool unnoticed;      /* restored from a backup in a way that its own files do not tell */
     uint64_t slow_us;    /* added to what it sends, receives and syncs */
+    struct repairer *repairer;
     int64_t wall_offset_ms;
 };
 
@@ -293,6 +317,7 @@ struct key {
     uint64_t items;                     /* of a cart: so far handed out */
     bool forgetful;                     /* a crash may have cost hints that were owed */
     uint64_t coordinated_at[SIM_NODES]; /* last write */
+    struct bits buried;                 /* deletes that were purged, and all that they supersede */
 };
 
 /* A request of a client, one attempt. */
@@ -317,6 +342,8 @@ struct request {
 };
 
 uint32_t oracle_write(struct sim *s, const struct write *w);
+/* Does one object cover all siblings of another? */
+bool oracle_covers(struct sim *s, unsigned key, const struct blob *of, const struct blob *by);
 /* The bytes of a write's value; valid until the next call. */
 struct slice oracle_value(struct sim *s, uint32_t write);
 void oracle_dot_issued(struct sim *s, struct dot d);
@@ -376,6 +403,11 @@ struct client {
 void client_start(struct sim *s, unsigned client);
 /* A read of all replicas for the final checks. */
 void client_check_read(struct sim *s, unsigned key);
+/* A read of r replicas through the worker of a node that owns the key. It must see all writes acknowledged
+ * so far. */
+struct request *client_check_one(struct sim *s, unsigned key, unsigned node, unsigned r);
+/* A plain write through a node. */
+void client_check_write(struct sim *s, unsigned key, unsigned node, bool delete);
 /* A read of two replicas through the worker of a node that owns the key. */
 void client_check_pair(struct sim *s, unsigned key, unsigned node);
 /* A worker died: its clients notice. */
@@ -387,6 +419,35 @@ void client_reply(struct sim *s, struct request *r, const struct coord_reply *re
 
 void fault_start(struct sim *s);
 void fault_stop(struct sim *s);
+
+/* --- repair.c --- */
+
+/* Anti-entropy of a node begins, ends. */
+void repair_start(struct sim *s, unsigned node);
+void repair_stop(struct sim *s, unsigned node);
+/* The worker has carried out an event: what of its answers has become durable? */
+void repair_turn(struct worker *w);
+void repair_worker_gone(struct worker *w);
+/* How far may the vnode be believed? As coord_host.standing. */
+int repair_standing(const struct worker *w, uint32_t partition, uint64_t *horizon_ms);
+/* Has the node been able to serve reads, or writes, of a key as a replica since then? */
+bool repair_serves(const struct sim *s, unsigned node, unsigned key, bool write, uint64_t since);
+/* Is the hint older than hints may be? */
+bool repair_hint_expired(const struct sim *s, unsigned node, unsigned target, unsigned key);
+/* A connection between two antientropyds breaks. */
+void repair_reset(struct sim *s, unsigned a, unsigned b);
+
+/* --- repair_check.c --- */
+
+/* A tombstone is purged at a node; an object is dropped there because it is dead. */
+void check_purge(struct sim *s, unsigned node, unsigned key);
+void check_drop(struct sim *s, unsigned node, unsigned key);
+/* After healing: replicas become equal by anti-entropy alone, tombstones and surplus vnodes go, and then
+ * nothing moves any more. */
+void check_repaired_by_itself(struct sim *s);
+/* A replica that has lost its disk, one that was away: neither misleads a reader. */
+void check_wiped(struct sim *s);
+void check_away(struct sim *s);
 
 /* --- run.c --- */
 
@@ -416,6 +477,13 @@ struct sim {
     unsigned block;   /* dots reserved at once */
     uint64_t think_us;
     bool handoff_always;
+    bool repair;        /* anti-entropy runs */
+    bool repair_paused; /* no exchange begins */
+    uint64_t repair_interval_us, hint_age_ms, surplus_us;
+    struct repair_net *repair_net;
+    uint64_t moved, moved_in_vain; /* objects, by anti-entropy */
+    uint64_t exchanges, agreements;
+    bool merging;   /* a worker merges for anti-entropy: its disk may be full */
     bool calm;      /* nothing breaks in this run */
     bool amnesia;   /* disks may be lost, damaged or restored in this run */
     bool forgetful; /* a crash or a damaged disk may have cost hints that were owed */
