@@ -122,6 +122,7 @@ struct member_ring {
     X(probes_failed)                                                                               \
     X(suspicions)                                                                                  \
     X(confirmations)                                                                               \
+    X(verdicts)                                                                                    \
     X(faulty)                                                                                      \
     X(refutations)                                                                                 \
     X(own_pauses)                                                                                  \

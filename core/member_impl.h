@@ -47,8 +47,10 @@ int member_take_digest(struct membership *m, struct member_row *row,
 struct gossip member_digest(const struct membership *m);
 
 /* member_suspect.c */
-/* Suspect a member, or confirm the suspicion, because the one in row `by` got no answer from it. */
-void member_suspect(struct membership *m, struct member_row *row, uint16_t by, uint64_t now_us);
+/* Suspect a member, or confirm the suspicion, because the one in row `by` got no answer from it; direct:
+ * it says so itself. */
+void member_suspect(struct membership *m, struct member_row *row, uint16_t by, bool direct,
+                    uint64_t now_us);
 /* Probe a member that others suspect, or that a worker misses, beside the round. */
 void member_check(struct membership *m, struct member_row *row, uint64_t now_us);
 void member_check_ack(struct membership *m, uint64_t sequence);

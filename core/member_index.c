@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "core/member_impl.h"
+#include "core/planted.h"
 
 #include <string.h>
 
@@ -208,7 +209,7 @@ void member_spread(struct membership *m, struct member_row *row)
 {
     uint8_t log = 1;
 
-    if (row == &m->row[0])
+    if (row == &m->row[0] || COORD_BUG(NEWS_NOT_SPREAD))
         return;
     while ((1u << log) < m->count + 1u)
         log++;

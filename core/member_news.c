@@ -182,7 +182,7 @@ static struct member_row *admit(struct membership *m, const struct node_id *send
 }
 
 static void take_first_news(struct membership *m, struct member_row *row, const struct member *news,
-                            uint16_t by, uint64_t now_us)
+                            uint16_t by, bool direct, uint64_t now_us)
 {
     struct node_id before = row->m.id;
 
@@ -196,7 +196,7 @@ static void take_first_news(struct membership *m, struct member_row *row, const 
         row->m.state = MEMBER_ALIVE;
     member_index_add(m, row);
     if (news->state == MEMBER_SUSPECT)
-        member_suspect(m, row, by, now_us);
+        member_suspect(m, row, by, direct, now_us);
     member_spread(m, row);
     member_mend_ring(m);
     m->host.changed(m->host.arg, true);
@@ -219,7 +219,7 @@ static void take_own_news(struct membership *m, const struct node_id *sender,
 
 /* News that overrides what is known of a member. */
 static void take_newer_news(struct membership *m, struct member_row *row, const struct member *news,
-                            uint16_t by, uint64_t now_us)
+                            uint16_t by, bool direct, uint64_t now_us)
 {
     bool moved = !member_same_place(&row->m, news) || strcmp(row->m.name, news->name) != 0 ||
                  row->m.workers != news->workers || row->m.peer_port != news->peer_port;
@@ -235,7 +235,7 @@ static void take_newer_news(struct membership *m, struct member_row *row, const 
     if (news->state == MEMBER_SUSPECT) {
         if (newer && was != MEMBER_ALIVE)
             member_set_state(m, row, MEMBER_ALIVE, now_us);
-        member_suspect(m, row, by, now_us);
+        member_suspect(m, row, by, direct, now_us);
     } else {
         member_set_state(m, row, news->state, now_us);
     }
@@ -248,7 +248,7 @@ static void take_newer_news(struct membership *m, struct member_row *row, const 
 /* What is known of a member, in the light of news of it. */
 static void take_news_of_known(struct membership *m, struct member_row *row,
                                const struct node_id *sender, const struct member_endpoint *from,
-                               const struct member *news, uint16_t by, uint64_t now_us)
+                               const struct member *news, uint16_t by, bool direct, uint64_t now_us)
 {
     if (!member_same_place(&row->m, news) && row->m.state < MEMBER_FAULTY &&
         news->incarnation > row->m.incarnation) {
@@ -260,9 +260,9 @@ static void take_news_of_known(struct membership *m, struct member_row *row,
     }
     if (news->state == MEMBER_SUSPECT && row->m.state == MEMBER_SUSPECT &&
         news->incarnation == row->m.incarnation)
-        member_suspect(m, row, by, now_us);
+        member_suspect(m, row, by, direct, now_us);
     else if (overrides(news, &row->m))
-        take_newer_news(m, row, news, by, now_us);
+        take_newer_news(m, row, news, by, direct, now_us);
     /* The other side of an exchange need not be told what it has just said. */
     if (news->incarnation == row->m.incarnation && news->state == row->m.state)
         row->told_in = m->sync_round;
@@ -285,6 +285,7 @@ int member_take_news(struct membership *m, const struct node_id *sender,
     if (g->by.len == NODE_ID_BYTES)
         memcpy(accuser.b, g->by.data, NODE_ID_BYTES);
     uint16_t by = member_number(m, member_find(m, &accuser));
+    bool direct = node_id_equal(&accuser, sender);
     struct member_row *row = member_find(m, &news.id);
     if (row == &m->row[0]) {
         take_own_news(m, sender, from, &news);
@@ -292,10 +293,10 @@ int member_take_news(struct membership *m, const struct node_id *sender,
         row = admit(m, sender, from, &news, now_us);
         if (row == NULL)
             return 0;
-        take_first_news(m, row, &news, by, now_us);
+        take_first_news(m, row, &news, by, direct, now_us);
         row->told_in = m->sync_round;
     } else {
-        take_news_of_known(m, row, sender, from, &news, by, now_us);
+        take_news_of_known(m, row, sender, from, &news, by, direct, now_us);
     }
     if (node_id_is_zero(sender)) /* what an earlier run has saved is no news to anybody else */
         member_spread_no_more(m, row);

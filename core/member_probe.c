@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "core/member_impl.h"
+#include "core/planted.h"
 
 #include <string.h>
 
@@ -260,6 +261,8 @@ static void probe_indirectly(struct membership *m)
     struct member_row *target = member_find(m, &m->probe_id);
 
     m->indirect = true;
+    if (COORD_BUG(NOBODY_HELPS))
+        return;
     if (target != NULL) {
         struct gossip probe = member_probe_message(m->probe_sequence, &m->probe_id);
 
@@ -291,7 +294,7 @@ static void fail_probe(struct membership *m, uint64_t now_us)
     if (m->probe_asked > 0 && m->probe_nacks == 0 && m->health < MEMBER_HEALTH_WORST)
         m->health++;
     if (row != NULL)
-        member_suspect(m, row, 0, now_us);
+        member_suspect(m, row, 0, true, now_us);
 }
 
 /* Faulty members and unmet founders are tried once in a while. Where there is no ring yet, founders are

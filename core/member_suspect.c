@@ -1,6 +1,7 @@
 /* Membership: suspicions, what confirms them, and what ends them. */
 #include "base/check.h"
 #include "core/member_impl.h"
+#include "core/planted.h"
 
 #include <string.h>
 
@@ -24,6 +25,8 @@ static uint64_t lasts(const struct membership *m, unsigned confirmations)
         others = CONFIRMATIONS;
     if (confirmations > CONFIRMATIONS)
         confirmations = CONFIRMATIONS;
+    if (COORD_BUG(SHORT_SUSPICION) && confirmations > 0)
+        return m->conf.suspicion_us / 10;
     return m->conf.suspicion_us * percent[others][confirmations] / 100;
 }
 
@@ -49,6 +52,8 @@ void member_refute(struct membership *m, uint64_t above)
 {
     struct member_row *self = &m->row[0];
 
+    if (COORD_BUG(NOBODY_REFUTES))
+        return;
     m->counts[MEMBER_COUNT_refutations]++;
     if (self->m.incarnation <= above)
         self->m.incarnation = above + 1;
@@ -106,7 +111,7 @@ static void step_check(struct membership *m, struct member_check *c, uint64_t no
 
     if (row != NULL && c->tries == CHECK_TRIES) {
         m->counts[MEMBER_COUNT_probes_failed]++;
-        member_suspect(m, row, 0, now_us);
+        member_suspect(m, row, 0, true, now_us);
     }
     if (row == NULL || row->m.state >= MEMBER_FAULTY ||
         (c->tries >= CHECK_TRIES && row->m.state == MEMBER_ALIVE))
@@ -139,7 +144,8 @@ static void put_first(struct member_row *row, uint16_t by)
         }
 }
 
-void member_suspect(struct membership *m, struct member_row *row, uint16_t by, uint64_t now_us)
+void member_suspect(struct membership *m, struct member_row *row, uint16_t by, bool direct,
+                    uint64_t now_us)
 {
     bool own = by == 0;
     bool first = row->m.state == MEMBER_ALIVE;
@@ -163,8 +169,10 @@ void member_suspect(struct membership *m, struct member_row *row, uint16_t by, u
         put_first(row, by);
         tell_some(m, row, TOLD_AT_ONCE);
     }
-    /* The suspect is to hear of it in any case; in large clusters a few see to that. */
-    if (first && (own || rand_below(&m->rand, m->count - 1u) <= CHECKERS))
+    /* The suspect is to hear of it in any case. In large clusters those see to that whom an accuser has
+     * told, which brings further accusers soon, and a few of those that hear of it later. */
+    bool checks = direct || rand_below(&m->rand, m->count - 1u) <= CHECKERS;
+    if (first && checks && !COORD_BUG(NOT_CHECKED))
         member_check(m, row, now_us);
 }
 
@@ -183,12 +191,14 @@ uint64_t member_suspect_step(struct membership *m, uint64_t now_us)
     for (uint16_t i = 0; i < m->suspect_count;) {
         struct member_row *row = &m->row[m->suspect[i]];
 
-        if (now_us >= row->faulty_at_us) { /* which takes it from the list */
+        if (now_us >= row->faulty_at_us &&
+            !COORD_BUG(NEVER_FAULTY)) { /* which takes it from the list */
+            m->counts[MEMBER_COUNT_verdicts]++;
             member_set_state(m, row, MEMBER_FAULTY, now_us);
             tell_some(m, row, TOLD_AT_ONCE);
             continue;
         }
-        if (row->faulty_at_us < next)
+        if (row->faulty_at_us < next && !COORD_BUG(NEVER_FAULTY))
             next = row->faulty_at_us;
         i++;
     }
@@ -212,7 +222,8 @@ static uint64_t forgive(const struct membership *m, uint64_t *given, uint64_t mo
  * so that a machine that is always late still comes to an end with a dead member. */
 void member_notice_pause(struct membership *m, uint64_t now_us)
 {
-    if (m->promised_us == 0 || now_us < m->promised_us + m->conf.probe_timeout_us / 2)
+    if (m->promised_us == 0 || COORD_BUG(PAUSE_UNFORGIVEN) ||
+        now_us < m->promised_us + m->conf.probe_timeout_us / 2)
         return;
     uint64_t more = now_us - m->promised_us + m->conf.probe_timeout_us;
 

@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/varint.h"
 #include "core/member_impl.h"
+#include "core/planted.h"
 
 #include <string.h>
 
@@ -48,7 +49,7 @@ void member_take_sync(struct membership *m, const struct gossip_SYNC *g)
     m->sync_round++;
     m->sync_groups = 0;
     for (unsigned i = 0; i < MEMBER_GROUPS; i++)
-        if (g->groups.len != sizeof m->group_hash ||
+        if (COORD_BUG(EXCHANGE_OF_ALL) || g->groups.len != sizeof m->group_hash ||
             load_le64(g->groups.data + 8 * i) != m->group_hash[i])
             m->sync_groups |= 1ull << i;
     member_compare_changes(m, g);

@@ -7,6 +7,7 @@ enum planted_bug {
     BUG_NONE = 0,
 #define X(name, text) BUG_##name,
 #include "core/planted.def"
+#include "core/planted_gossip.def"
 #undef X
 };
 

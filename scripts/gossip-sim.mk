@@ -6,7 +6,7 @@ GOSSIP_OBJ := $(patsubst %.c,$(BUILD)/obj-gossip/%.o,$(GOSSIP_SRC))
 $(BUILD)/obj-gossip/%.o: %.c | check-headers
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC    $< (gossip-sim)")
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -DCLOCKWISE_SHORT_NAMES -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -DCLOCKWISE_SHORT_NAMES -DCLOCKWISE_PLANTED_BUGS -MMD -MP -c -o $@ $<
 
 $(BUILD)/gossip-sim: $(GOSSIP_OBJ)
 	$(if $(V),,@echo "  LD    $@")

@@ -8,6 +8,7 @@
 #define POLL_US  20000u        /* how exact times are */
 #define WARM_US  (20 * SECOND) /* what is under way at the beginning has ended */
 #define REST_US  (60 * SECOND)
+#define AWAY_US  1600000u /* who is frozen for longer may be taken for dead */
 #define PATIENCE (300 * SECOND)
 
 struct cluster {
@@ -25,12 +26,23 @@ struct cluster {
 
 /* ---- building ---- */
 
+/* May this node be taken for dead? It is, or was frozen for so long that nobody can tell, and if it is
+ * running again, has not had the time to say so. */
+static bool seems_dead(const struct cluster *c, unsigned who)
+{
+    const struct kit_node *n = &c->kit.node[who];
+    uint64_t now = c->kit.now_us, until = n->paused ? now : n->woken_us;
+
+    return c->dead[who] ||
+           (until - n->paused_us > AWAY_US && (n->paused || now < n->woken_us + SECOND));
+}
+
 /* Called whenever a node changes its mind. */
 static void on_changed(struct kit_node *n)
 {
     struct cluster *c = n->kit->user;
     size_t i = (size_t)(n - n->kit->node);
-    uint64_t verdicts = n->m.counts[MEMBER_COUNT_faulty];
+    uint64_t verdicts = n->m.counts[MEMBER_COUNT_verdicts];
 
     if (verdicts == c->judged[i])
         return;
@@ -39,7 +51,7 @@ static void on_changed(struct kit_node *n)
         const struct member_row *row = &n->m.row[n->m.faulty[k]];
         unsigned who = row->m.gossip_port - 1000u;
 
-        if (row->since_us == n->kit->now_us && !c->dead[who])
+        if (row->since_us == n->kit->now_us && !seems_dead(c, who))
             c->out->false_verdicts++;
     }
 }
@@ -82,6 +94,7 @@ struct cluster *measure_begin(const struct measure_options *o, struct measure *o
     c->out = out;
     kit_init_sized(k, o->nodes, o->nodes < 5 ? o->nodes : 5, o->seed);
     k->loss = o->loss;
+    k->deaf = o->deaf;
     k->user = c;
     c->judged = calloc(o->nodes, sizeof *c->judged);
     c->dead = calloc(o->nodes, sizeof *c->dead);
@@ -97,12 +110,20 @@ struct cluster *measure_begin(const struct measure_options *o, struct measure *o
     return c;
 }
 
+static uint64_t suspicions(const struct kit *k)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < k->count; i++)
+        n += k->node[i].m.counts[MEMBER_COUNT_suspicions];
+    return n;
+}
+
 void measure_end(struct cluster *c)
 {
-    for (unsigned i = 0; i < c->kit.count; i++) {
-        c->out->suspicions += c->kit.node[i].m.counts[MEMBER_COUNT_suspicions];
+    c->out->suspicions += suspicions(&c->kit);
+    for (unsigned i = 0; i < c->kit.count; i++)
         c->out->refutations += c->kit.node[i].m.counts[MEMBER_COUNT_refutations];
-    }
     c->out->node_hours += (double)(c->kit.now_us - c->begun_us) / 3.6e9 * c->kit.count;
     kit_free(&c->kit);
     free(c->judged);
@@ -260,7 +281,7 @@ static uint64_t until_next_pause(struct cluster *c)
 {
     double u = ((double)(rand_next(&c->kit.rand) >> 11) + 1) / 9007199254740993.0;
 
-    return (uint64_t)(-log(u) * (double)c->o->pause_every_us);
+    return (c->o->deaf ? DEAF_APART_US : 0) + (uint64_t)(-log(u) * (double)c->o->pause_every_us);
 }
 
 /* Every node is frozen now and then, without regard to itself or others having just been. */
@@ -268,6 +289,7 @@ void measure_long_run(struct cluster *c)
 {
     struct kit *k = &c->kit;
     uint64_t end = k->now_us + (uint64_t)(c->o->node_hours * 3.6e9 / k->count);
+    uint64_t before = suspicions(k);
     uint64_t *at = calloc(k->count, sizeof *at); /* the next freezing, or waking, of each */
 
     for (unsigned i = 0; i < k->count; i++)
@@ -294,6 +316,8 @@ void measure_long_run(struct cluster *c)
         if (k->node[i].paused)
             kit_wake(k, i);
     free(at);
+    c->out->long_hours = c->o->node_hours;
+    c->out->long_suspicions = suspicions(k) - before;
 }
 
 /* ---- samples ---- */

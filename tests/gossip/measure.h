@@ -4,12 +4,14 @@
 
 #include "tests/unit/member_kit.h"
 
-#define MEASURE_MOST 5000 /* samples of one kind */
+#define DEAF_APART_US (5 * SECOND)
+#define MEASURE_MOST  5000 /* samples of one kind */
 
 struct measure_options {
     unsigned nodes;
     uint32_t loss;                     /* of datagrams, per million */
     uint64_t pause_us, pause_every_us; /* 0: none; mean time between two of one node */
+    bool deaf; /* datagrams to frozen nodes are lost; each runs for DEAF_APART_US in between */
     double node_hours;
     unsigned kills, changes;
     uint64_t seed;
@@ -26,6 +28,8 @@ struct measure {
     struct measure_samples first, all; /* from a kill until somebody, until all, say faulty */
     struct measure_samples spread;     /* from a change at one node until all know of it */
     double node_hours;                 /* of all of these together, and of the long run */
+    double long_hours;                 /* of the long run alone */
+    uint64_t long_suspicions;          /* in it */
     uint64_t pauses, false_verdicts, suspicions, refutations, unhealed;
 };
 

@@ -44,7 +44,7 @@ struct kit_node {
     struct member self;
     bool up, paused, refused, placed;
     uint8_t side; /* of a partition; only equal sides hear each other */
-    uint64_t step_at_us;
+    uint64_t step_at_us, paused_us, woken_us;
     uint64_t datagrams, bytes, stream_bytes, largest;
     uint64_t place;            /* hash of where it was when it was booted */
     uint16_t next_here;        /* node at a place of the same hash */
@@ -57,6 +57,7 @@ struct kit {
     struct rand rand;
     uint32_t loss; /* per million */
     bool streams_lose_nothing;
+    bool deaf; /* datagrams to a paused node are lost: its machine is frozen, not its process */
     uint64_t delay_us;
     unsigned count, rows; /* nodes; members that each can know */
     bool changes;         /* nodes take part in changes of the ring */
@@ -440,6 +441,7 @@ static inline void kit_step(struct kit *k, unsigned i)
 static inline void kit_pause(struct kit *k, unsigned i)
 {
     k->node[i].paused = true;
+    k->node[i].paused_us = k->now_us;
 }
 
 /* What has come in the meantime waits in the sockets, and is read first. */
@@ -448,6 +450,7 @@ static inline void kit_wake(struct kit *k, unsigned i)
     struct kit_node *n = &k->node[i];
 
     n->paused = false;
+    n->woken_us = k->now_us;
     for (size_t w = 0; w < n->waiting_count; w++) {
         kit_take(k, &n->waiting[w]);
         free(n->waiting[w].packet);
@@ -475,6 +478,10 @@ static inline void kit_dispatch(struct kit *k, struct kit_event e)
             n->step_at_us = 0;
             kit_step(k, e.to);
         }
+        return;
+    }
+    if (n->paused && k->deaf && e.what == KIT_DATAGRAM) {
+        free(e.packet);
         return;
     }
     if (n->paused) {
