@@ -42,6 +42,7 @@ struct coord_conf {
     uint32_t requests;     /* coordinated requests in flight, at most LIMIT_REQUESTS */
     uint32_t timeout_ms;   /* a request without a TIMEOUT of its own */
     uint32_t replica_ms;   /* a replica silent for so long is replaced by a fallback */
+    uint32_t patience_ms;  /* too few reachable: those who failed are tried again for so long */
     uint32_t hedge_min_ms; /* a read is hedged after the observed p99, but not earlier */
     uint32_t sibling_limit;
     uint64_t late_after_ms;          /* horizon_late_after(); 0: nothing is late */

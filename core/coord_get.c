@@ -63,6 +63,8 @@ int coord_get_here(struct coord *c, const struct asker *asker, const struct plac
                               .sloppy = coord_is_sloppy(place),
                               .blocking = place->rule->blocking_repair,
                               .replica_us = 1000ull * c->conf.replica_ms,
+                              .again_us = AGAIN_US,
+                              .patience_us = 1000ull * c->conf.patience_ms,
                               .linger_us = coord_linger(c),
                               .deadline_us = deadline_us};
     struct slice object = slice_of(NULL, 0);

@@ -21,6 +21,7 @@
 
 #define COORD_MAGIC   0x636f6f72u
 #define COORD_NOWHERE UINT32_MAX
+#define AGAIN_US      10000u /* between tries of those who could not be reached */
 #define COORD_NO_SELF UINT8_MAX
 
 /* ---- coord_hold.c: bytes that outlive a call, in chains of fixed blocks. */

@@ -219,6 +219,8 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
                               .pw = coord_wanted(put->pw, p->rule->pw, p->n),
                               .sloppy = coord_is_sloppy(p),
                               .replica_us = 1000ull * c->conf.replica_ms,
+                              .again_us = AGAIN_US,
+                              .patience_us = 1000ull * c->conf.patience_ms,
                               .linger_us = coord_linger(c),
                               .deadline_us = coord_deadline(c, put->timeout_ms)};
 

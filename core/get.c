@@ -16,7 +16,7 @@ void get_init(struct get *g, const struct get_setup *setup, bool local, uint64_t
     g->local = local;
     g->local_durable = local && durable;
     g->whole = local ? digest : 0;
-    g->hedge_us = g->slow_us = UINT64_MAX;
+    g->hedge_us = g->slow_us = g->again_us = UINT64_MAX;
 }
 
 static struct get_action *add(struct get_actions *actions, enum get_action_kind kind,
@@ -208,6 +208,32 @@ static bool is_expecting(const struct get *g, bool late)
     return false;
 }
 
+/* Too few are left. Is it worth asking those who failed once more, later? */
+static bool try_later(struct get *g, uint64_t now_us)
+{
+    bool failed = false;
+
+    if (g->again_us != UINT64_MAX)
+        return true;
+    for (uint8_t i = 0; i < g->setup.count; i++)
+        failed |= g->state[i] == GET_TARGET_FAILED;
+    if (!failed || now_us + g->setup.again_us >= g->patience_us)
+        return false;
+    g->again_us = now_us + g->setup.again_us;
+    return true;
+}
+
+static void try_again(struct get *g, uint64_t now_us, struct get_actions *actions)
+{
+    g->again_us = UINT64_MAX;
+    for (uint8_t i = 0; i < g->setup.count; i++)
+        if (g->state[i] == GET_TARGET_FAILED) {
+            g->state[i] = GET_TARGET_IDLE;
+            g->late &= ~(1u << i);
+        }
+    top_up(g, now_us, actions);
+}
+
 /* Answer if that can be done, repair what is stale, close if nothing is worth waiting for. */
 static void check(struct get *g, uint64_t now_us, struct get_actions *actions)
 {
@@ -224,7 +250,8 @@ static void check(struct get *g, uint64_t now_us, struct get_actions *actions)
 
     if (!g->answered && ok)
         answer(g, true, &t, actions);
-    else if (!g->answered && (hopeless || now_us >= g->setup.deadline_us))
+    else if (!g->answered &&
+             (now_us >= g->setup.deadline_us || (hopeless && !try_later(g, now_us))))
         answer(g, false, &t, actions);
     if (!g->answered)
         return;
@@ -295,6 +322,7 @@ void get_step(struct get *g, struct get_event event, uint64_t now_us, struct get
     switch ((enum get_event_kind)event.kind) {
     case GET_ON_START:
         g->linger_us = now_us + g->setup.linger_us;
+        g->patience_us = now_us + g->setup.patience_us;
         top_up(g, now_us, actions);
         break;
     case GET_ON_DIGEST:
@@ -321,6 +349,8 @@ void get_step(struct get *g, struct get_event event, uint64_t now_us, struct get
         break;
     case GET_ON_TIME:
         pass_time(g, now_us, actions);
+        if (now_us >= g->again_us && !g->answered)
+            try_again(g, now_us, actions);
         break;
     }
     check(g, now_us, actions);
@@ -336,5 +366,7 @@ uint64_t get_due(const struct get *g)
         return due != UINT64_MAX ? due : g->linger_us;
     if (g->hedge_us < due)
         due = g->hedge_us;
+    if (g->again_us < due)
+        due = g->again_us;
     return g->setup.deadline_us < due ? g->setup.deadline_us : due;
 }

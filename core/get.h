@@ -40,6 +40,7 @@ struct get_setup {
     bool blocking;     /* repair before the reply */
     uint32_t suspects; /* bits of indices silent lately: asked when nobody else is left */
     uint64_t hedge_us, replica_us;
+    uint64_t again_us, patience_us; /* as in put.h: those who failed are asked again for a while */
     uint64_t linger_us; /* from the start: how long late answers are waited for, to repair */
     uint64_t deadline_us;
 };
@@ -55,6 +56,8 @@ struct get {
     uint64_t digest[LIMIT_WALK]; /* what the target holds, as far as is known */
     uint64_t whole;              /* digest of all that has been merged */
     uint64_t hedge_us, slow_us;  /* times; UINT64_MAX: not waiting */
+    uint64_t again_us;           /* when failed targets are asked again; UINT64_MAX: not planned */
+    uint64_t patience_us;        /* until when that is done */
     uint64_t linger_us;          /* until when late answers are waited for */
 };
 

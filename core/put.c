@@ -14,7 +14,7 @@ void put_init(struct put *p, const struct put_setup *setup)
     memset(p, 0, sizeof *p);
     p->setup = *setup;
     memset(p->holds_for, PUT_NOBODY, sizeof p->holds_for);
-    p->slow_us = UINT64_MAX;
+    p->slow_us = p->again_us = UINT64_MAX;
 }
 
 static struct put_action *add(struct put_actions *actions, enum put_action_kind kind)
@@ -212,6 +212,32 @@ static void close_it(struct put *p, struct put_actions *actions)
     p->closed = true;
 }
 
+/* Too few are left. Is it worth trying those who failed once more, later? */
+static bool try_later(struct put *p, uint64_t now_us)
+{
+    bool failed = false;
+
+    if (p->again_us != UINT64_MAX)
+        return true;
+    for (uint8_t i = 0; i < p->setup.count; i++)
+        failed |= p->state[i] == PUT_TARGET_FAILED;
+    if (!failed || now_us + p->setup.again_us >= p->patience_us)
+        return false;
+    p->again_us = now_us + p->setup.again_us;
+    return true;
+}
+
+static void try_again(struct put *p, uint64_t now_us, struct put_actions *actions)
+{
+    p->again_us = UINT64_MAX;
+    for (uint8_t i = 0; i < p->setup.count; i++) {
+        if (p->state[i] != PUT_TARGET_FAILED)
+            continue;
+        p->state[i] = PUT_TARGET_IDLE;
+        send_to(p, i, p->holds_for[i], now_us, actions);
+    }
+}
+
 /* Answer if that can be done, close if nothing is worth waiting for. */
 static void check(struct put *p, uint64_t now_us, struct put_actions *actions)
 {
@@ -223,7 +249,8 @@ static void check(struct put *p, uint64_t now_us, struct put_actions *actions)
         answer(p, true, &v, actions);
     else if (!p->answered && now_us >= p->setup.deadline_us)
         answer(p, false, &v, actions);
-    else if (!p->answered && durable && v.hopeless && (!sent || next_fallback(p) == PUT_NOBODY))
+    else if (!p->answered && durable && v.hopeless && (!sent || next_fallback(p) == PUT_NOBODY) &&
+             !try_later(p, now_us))
         answer(p, false, &v, actions);
     if (!p->answered || sent || (now_us < p->linger_us && is_waiting(p, true)))
         return;
@@ -246,6 +273,7 @@ static void start(struct put *p, uint64_t now_us, struct put_actions *actions)
     uint8_t own = own_primary(p);
 
     p->linger_us = now_us + p->setup.linger_us;
+    p->patience_us = now_us + p->setup.patience_us;
     if (p->setup.self >= p->setup.primaries)
         p->holds_for[p->setup.self] = own;
     for (uint8_t i = 0; i < p->setup.primaries; i++) {
@@ -310,6 +338,8 @@ void put_step(struct put *p, struct put_event event, uint64_t now_us, struct put
         break;
     case PUT_ON_TIME:
         pass_time(p, now_us, actions);
+        if (now_us >= p->again_us && !p->answered)
+            try_again(p, now_us, actions);
         break;
     }
     check(p, now_us, actions);
@@ -321,6 +351,8 @@ uint64_t put_due(const struct put *p)
 
     if (p->closed)
         return UINT64_MAX;
+    if (!p->answered && p->again_us < due)
+        due = p->again_us;
     if (!p->answered)
         return p->setup.deadline_us < due ? p->setup.deadline_us : due;
     if (due != UINT64_MAX)

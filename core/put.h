@@ -15,7 +15,11 @@
  * that is not counted nobody stands in. In a sloppy quorum the primaries of the one list may stand in for
  * lost ones of the other: they have the object, and those it is owed to get hints in the end.
  *
- * Every index is sent to at most once. Events that do not fit the state (late, doubled, of an index
+ * When all that are left could not make W, the write does not fail at once: a link that breaks, or a
+ * worker that is being replaced, is back in a moment. Those who failed are tried again for a while (a
+ * merge may come twice); only then is it said that there are too few.
+ *
+ * Otherwise every index is sent to at most once. Events that do not fit the state (late, doubled, of an index
  * never sent to) change nothing. */
 #ifndef CLOCKWISE_CORE_PUT_H
 #define CLOCKWISE_CORE_PUT_H
@@ -47,7 +51,10 @@ struct put_setup {
     uint8_t also_w, also_pw;
     uint32_t suspects;   /* bits of indices silent lately: sent to, but not waited for */
     uint64_t replica_us; /* silence after which a replica is replaced */
-    uint64_t linger_us;  /* from the start: how long late acknowledgements are waited for, before
+    uint64_t again_us; /* too few are left to make W: those who could not be reached are tried again
+                            after so long, ... */
+    uint64_t patience_us; /* ... for so long from the start, before the write fails; 0: never */
+    uint64_t linger_us;   /* from the start: how long late acknowledgements are waited for, before
                             hints are kept instead */
     uint64_t deadline_us;
 };
@@ -60,7 +67,9 @@ struct put {
     uint8_t state[LIMIT_WALK];     /* enum put_target_state */
     uint8_t holds_for[LIMIT_WALK]; /* fallback: the primary in whose place it stands */
     uint64_t slow_us;              /* when silent targets are replaced; UINT64_MAX: none waits */
-    uint64_t linger_us;            /* until when late acknowledgements are waited for */
+    uint64_t again_us;    /* when failed targets are tried again; UINT64_MAX: not planned */
+    uint64_t patience_us; /* until when that is done */
+    uint64_t linger_us;   /* until when late acknowledgements are waited for */
 };
 
 enum put_event_kind {

@@ -66,6 +66,7 @@ static void fill_coord_conf(struct worker *w, struct coord_conf *conf)
         .requests = LIMIT_REQUESTS,
         .timeout_ms = w->conf.cluster.request_timeout_ms,
         .replica_ms = w->conf.cluster.fallback_after_ms,
+        .patience_ms = w->conf.cluster.quorum_patience_ms,
         .hedge_min_ms = w->conf.cluster.hedge_min_ms,
         .sibling_limit = w->conf.limits.siblings,
         .rule_count = (uint16_t)(w->conf.prefix_count + 1),

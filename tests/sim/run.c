@@ -56,6 +56,7 @@ static void make_quorums(struct sim *s, unsigned n)
     s->conf = (struct coord_conf){.requests = (uint32_t)sim_range(s, 32, 128),
                                   .timeout_ms = 1000,
                                   .replica_ms = (uint32_t)sim_range(s, 20, 200),
+                                  .patience_ms = 5 * (uint32_t)sim_range(s, 0, 100),
                                   .hedge_min_ms = (uint32_t)sim_range(s, 2, 20),
                                   .sibling_limit = (uint32_t)sim_range(s, 8, LIMIT_SIBLINGS),
                                   .rule_count = 2,

@@ -365,6 +365,30 @@ static void test_suspects_come_last(void **state)
     assert_true(a.count == 1 && a.list[0].target == 1);
 }
 
+/* Nobody else can be reached for a moment: those who failed are asked again, for a while. */
+static void test_unreachable_for_a_moment(void **state)
+{
+    struct get_setup setup = {
+        .count = 3, .primaries = 3, .r = 2, .sloppy = true, .again_us = 2, .patience_us = 5};
+    struct get_actions a;
+    struct get g = begin(setup, 7, &a);
+
+    (void)state;
+    take(&g, (struct get_event){.kind = GET_ON_FAIL, .target = 1}, 0, &a);
+    take(&g, (struct get_event){.kind = GET_ON_FAIL, .target = 2}, 0, &a);
+    assert_int_equal(a.count, 0);
+    assert_int_equal(get_due(&g), 2);
+    take(&g, (struct get_event){.kind = GET_ON_TIME}, 2, &a);
+    assert_true(a.count == 1 && a.list[0].kind == GET_DO_ASK && a.list[0].target == 1);
+    take(&g, (struct get_event){.kind = GET_ON_FAIL, .target = 1}, 2, &a);
+    assert_true(a.count == 1 && a.list[0].kind == GET_DO_ASK && a.list[0].target == 2);
+    struct get failing = g;
+    take(&g, (struct get_event){GET_ON_DIGEST, 2, 7, 0}, 3, &a);
+    assert_true(a.count >= 1 && a.list[0].kind == GET_DO_REPLY && a.list[0].ok);
+    take(&failing, (struct get_event){.kind = GET_ON_FAIL, .target = 2}, 4, &a);
+    assert_true(a.count >= 1 && a.list[0].kind == GET_DO_REPLY && !a.list[0].ok);
+}
+
 static void test_blocking_repair(void **state)
 {
     struct get_actions a;
@@ -387,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_hedge_and_late_answer),
         cmocka_unit_test(test_fallback_only_for_the_lost),
         cmocka_unit_test(test_suspects_come_last),
+        cmocka_unit_test(test_unreachable_for_a_moment),
         cmocka_unit_test(test_blocking_repair),
         cmocka_unit_test(test_all_orders),
     };

@@ -296,6 +296,56 @@ static void test_strict(void **state)
     assert_int_equal(a.list[3].kind, PUT_DO_CLOSE);
 }
 
+/* Both others cannot be reached for a moment: one that comes back in time is enough. */
+static void test_unreachable_for_a_moment(void **state)
+{
+    struct put_actions a;
+    struct put p = begin((struct put_setup){.count = 3,
+                                            .primaries = 3,
+                                            .w = 2,
+                                            .again_us = 4,
+                                            .patience_us = 12,
+                                            .linger_us = 40,
+                                            .sloppy = true},
+                         &a);
+
+    (void)state;
+    take(&p, PUT_ON_FAIL, 1, 0, &a);
+    take(&p, PUT_ON_FAIL, 2, 0, &a);
+    take(&p, PUT_ON_DURABLE, 0, 1, &a);
+    assert_int_equal(a.count, 0);
+    assert_int_equal(put_due(&p), 5);
+    take(&p, PUT_ON_TIME, 0, 5, &a);
+    assert_int_equal(a.count, 2);
+    assert_true(a.list[0].kind == PUT_DO_SEND && a.list[0].target == 1);
+    assert_true(a.list[1].kind == PUT_DO_SEND && a.list[1].target == 2);
+    take(&p, PUT_ON_FAIL, 2, 5, &a);
+    assert_int_equal(a.count, 0);
+    take(&p, PUT_ON_ACK, 1, 6, &a);
+    assert_true(a.count >= 1 && a.list[0].kind == PUT_DO_REPLY && a.list[0].ok);
+}
+
+static void test_patience_ends(void **state)
+{
+    struct put_actions a;
+    struct put p = begin(
+        (struct put_setup){.count = 2, .primaries = 2, .w = 2, .again_us = 4, .patience_us = 12},
+        &a);
+
+    (void)state;
+    take(&p, PUT_ON_DURABLE, 0, 0, &a);
+    take(&p, PUT_ON_FAIL, 1, 1, &a);
+    for (int tries = 0; tries < 2; tries++) {
+        assert_int_equal(a.count, 0);
+        uint64_t due = put_due(&p);
+        take(&p, PUT_ON_TIME, 0, due, &a);
+        assert_true(a.count == 1 && a.list[0].kind == PUT_DO_SEND);
+        take(&p, PUT_ON_FAIL, 1, due, &a);
+    }
+    assert_true(a.list[0].kind == PUT_DO_REPLY && !a.list[0].ok && a.list[0].got == 1);
+    assert_true(a.list[1].kind == PUT_DO_HINT && a.list[1].primary == 1);
+}
+
 static void test_fallback_coordinator(void **state)
 {
     struct put_actions a;
@@ -317,8 +367,12 @@ static void test_fallback_coordinator(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quorum_of_two), cmocka_unit_test(test_silent_primary),
-        cmocka_unit_test(test_strict),        cmocka_unit_test(test_fallback_coordinator),
+        cmocka_unit_test(test_quorum_of_two),
+        cmocka_unit_test(test_silent_primary),
+        cmocka_unit_test(test_strict),
+        cmocka_unit_test(test_fallback_coordinator),
+        cmocka_unit_test(test_unreachable_for_a_moment),
+        cmocka_unit_test(test_patience_ends),
         cmocka_unit_test(test_all_orders),
     };
 
