@@ -71,6 +71,7 @@ static struct pending *owe_one(struct call *call, bool write, pending_answer_fn 
     p->write = write;
     p->arg[0] = arg0;
     p->arg[1] = arg1;
+    command_begun(call, p);
     conn_owe(call->conn, p);
     return p;
 }
@@ -131,8 +132,11 @@ struct pending *call_many(struct call *call, uint32_t count, bool write, pending
 {
     struct pending *p = call->conn->gather;
 
-    if (p != NULL)
+    if (p != NULL) {
+        p->answer = answer;
+        p->finish = finish;
         return p;
+    }
     p = owe_one(call, write, answer, 0, 0);
     p->finish = finish;
     p->count = count;
@@ -188,10 +192,18 @@ enum call_result call_many_issued(struct call *call, struct pending *p)
     ASSERT(conn->gather == p && p->issued == p->count && p->waiting > 0);
     conn->gather = NULL;
     if (--p->waiting == 0) {
+        uint64_t errors = call->clients->stats.command_errors;
+
         p->finish(p, conn_answer_out(conn, p));
+        command_ended(conn, p, call->clients->stats.command_errors != errors);
         conn_ready(conn, p);
     }
     return CALL_DONE;
+}
+
+void call_finish_error(struct pending *p, struct resp_out *out)
+{
+    call_status(p, &p->error, out);
 }
 
 bool call_part_failed(struct pending *p, const struct coord_reply *answer)

@@ -39,6 +39,9 @@ enum call_result call_part_get(struct call *call, struct pending *p, const struc
 enum call_result call_part_put(struct call *call, struct pending *p, const struct msg_PUT *put);
 enum call_result call_many_issued(struct call *call, struct pending *p);
 
+/* The end of a command of many keys that has failed: replies p->error. */
+pending_finish_fn call_finish_error;
+
 /* Note that a part failed; the reply will be its error. Returns true if the answer is an error. */
 bool call_part_failed(struct pending *p, const struct coord_reply *answer);
 

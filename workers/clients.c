@@ -56,6 +56,7 @@ int clients_open(struct clients **out, struct loop *loop, struct engine *engine)
     c->limits = (struct resp_limits){
         .max_args = LIMIT_ARGS, .max_bulk = LIMIT_VALUE, .max_command = LIMIT_CLIENT_INPUT};
     resp_init(&c->discard);
+    activity_init(&c->activity);
     c->listening = true;
     c->hook.before_sleep = before_sleep;
     c->hook.arg = c;
@@ -75,6 +76,7 @@ void clients_close(struct clients *c)
     loop_cancel(c->loop, &c->flush);
     loop_disarm(c->loop, &c->retry);
     loop_disarm(c->loop, &c->tick);
+    loop_disarm(c->loop, &c->pause_timer);
     pending_close(&c->pending);
     resp_free(&c->discard);
     acl_log_clear(&c->acl_log);
@@ -250,11 +252,13 @@ void clients_reply(struct clients *c, uint64_t token, const struct coord_reply *
     }
     struct resp_out *out = conn_answer_out(conn, p);
     size_t before = buf_len(&out->buf);
+    uint64_t errors = c->stats.command_errors;
     if (p->finish != NULL)
         p->finish(p, out);
     else
         p->answer(p, part, answer, out);
     conn_learn_size(conn, buf_len(&out->buf) - before);
+    command_ended(conn, p, c->stats.command_errors != errors);
     conn_ready(conn, p);
 }
 

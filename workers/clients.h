@@ -8,6 +8,7 @@
 #include "ipc/wire.h"
 #include "workers/acl.h"
 #include "workers/acl_log.h"
+#include "workers/activity.h"
 #include "workers/engine.h"
 #include "workers/pending.h"
 #include "workers/resp_parse.h"
@@ -47,6 +48,12 @@ struct clients {
     struct acl acl;              /* the users as this worker knows them */
     struct acl_store *acl_store; /* how all workers agree on them; NULL: this one is alone */
     struct acl_log acl_log;
+    struct activity activity;
+    uint64_t begun; /* commands that had to wait for their replies */
+
+    bool pausing, pause_all; /* CLIENT PAUSE: writes, or all commands, wait */
+    uint64_t pause_until_us;
+    struct loop_timer pause_timer;
 
     struct clients_listener listeners[CLIENTS_LISTENERS];
     uint32_t listener_count;
@@ -104,6 +111,17 @@ const struct client_stats *clients_stats(const struct clients *c);
 
 /* The connection with this id, or NULL. */
 struct conn *clients_find(const struct clients *c, uint64_t id);
+
+/* The commands of clients wait for so long, or those that write; and no longer. clients_pause.c. */
+void clients_pause(struct clients *c, uint64_t ms, bool writes_only);
+void clients_unpause(struct clients *c);
+/* Has this command to wait? */
+struct command;
+bool clients_paused(const struct clients *c, const struct command *command);
+
+/* Do something among this worker's connections for a client of a sibling: the words (packed.h) name it.
+ * Text for the asker is appended. -ERR_INVAL: there is no such thing; -ERR_NOMEM. */
+int clients_run(struct clients *c, struct slice words, struct buf *text);
 
 /* The users have changed: every connection follows its user; those whose user is gone, or is another
  * one now, end: `running` after its reply, the others at once. */

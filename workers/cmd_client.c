@@ -1,8 +1,7 @@
-/* CLIENT: names, lists and ends connections of this worker. Runs in workers. */
+/* CLIENT, as far as it is about the own connection. Runs in workers. */
 #include "workers/cmd.h"
 
 #include <stdio.h>
-#include <strings.h>
 
 enum call_result cmd_client_id(struct call *call)
 {
@@ -118,175 +117,55 @@ enum call_result cmd_client_info(struct call *call)
     return CALL_DONE;
 }
 
-static bool known_type(struct slice type)
+/* --- what Redis's clients ask about and is not there --- */
+
+enum call_result cmd_client_getredir(struct call *call)
 {
-    static const char *const names[] = {"normal", "master", "replica", "slave", "pubsub"};
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (type.len == strlen(names[i]) &&
-            strncasecmp((const char *)type.data, names[i], type.len) == 0)
-            return true;
-    return false;
-}
-
-static enum call_result unknown_type(struct call *call, uint32_t i)
-{
-    return call_errorf(call, "ERR Unknown client type '%.*s'",
-                       (int)(call->argv[i].len < 64 ? call->argv[i].len : 64), call->argv[i].data);
-}
-
-enum call_result cmd_client_list(struct call *call)
-{
-    struct clients *c = call->clients;
-    struct conn_list *lists[] = {&c->idle, &c->active};
-    struct resp_out text;
-    int64_t id;
-
-    resp_init(&text);
-    if (call->argc >= 4 && call_is(call, 2, "id")) {
-        for (uint32_t i = 3; i < call->argc; i++) {
-            if (!call_int64(call, i, &id) || id < 1) {
-                resp_free(&text);
-                return call_error(call, "ERR Invalid client ID");
-            }
-            struct conn *found = clients_find(c, (uint64_t)id);
-            if (found != NULL)
-                cmd_client_describe(found, &text);
-        }
-    } else if (call->argc == 2 || (call->argc == 4 && call_is(call, 2, "type"))) {
-        if (call->argc == 4 && !known_type(call->argv[3]))
-            return unknown_type(call, 3);
-        for (int l = 0; l < 2 && (call->argc == 2 || call_is(call, 3, "normal")); l++)
-            for (struct conn *conn = lists[l]->first; conn != NULL; conn = conn->next)
-                cmd_client_describe(conn, &text);
-    } else {
-        return call_syntax_error(call);
-    }
-    resp_take_text(call_out(call), &text);
+    resp_integer(call_out(call), -1);
     return CALL_DONE;
 }
 
-/* --- ends --- */
-
-struct kill_filter {
-    uint64_t id;
-    struct slice addr, laddr, user;
-    bool skip_me;
-    bool nobody; /* a type or user that no connection here has */
-};
-
-static void kill_one(struct call *call, struct conn *conn)
+enum call_result cmd_client_trackinginfo(struct call *call)
 {
-    if (conn == call->conn)
-        conn_finish(conn);
-    else
-        conn_doom(conn);
+    struct resp_out *out = call_out(call);
+
+    resp_map(out, 3);
+    resp_text(out, "flags");
+    resp_set(out, 1);
+    resp_text(out, "off");
+    resp_text(out, "redirect");
+    resp_integer(out, -1);
+    resp_text(out, "prefixes");
+    resp_array(out, 0);
+    return CALL_DONE;
 }
 
-static bool matches(const struct kill_filter *f, const struct call *call, const struct conn *conn)
+enum call_result cmd_client_tracking(struct call *call)
 {
-    char text[80];
-
-    if (f->nobody || (f->skip_me && conn == call->conn) || (f->id != 0 && conn->id != f->id))
-        return false;
-    if (f->user.data != NULL && !slice_equal(f->user, slice_str(conn->user->name)))
-        return false;
-    if (f->addr.data != NULL) {
-        conn_address(conn, false, text, sizeof text);
-        if (!slice_equal(f->addr, slice_str(text)))
-            return false;
-    }
-    if (f->laddr.data != NULL) {
-        conn_address(conn, true, text, sizeof text);
-        if (!slice_equal(f->laddr, slice_str(text)))
-            return false;
-    }
-    return true;
-}
-
-static int64_t kill_matching(struct call *call, const struct kill_filter *f)
-{
-    struct clients *c = call->clients;
-    struct conn_list *lists[] = {&c->idle, &c->active};
-    int64_t killed = 0;
-
-    if (f->id != 0) {
-        struct conn *conn = clients_find(c, f->id);
-        if (conn == NULL || !matches(f, call, conn))
-            return 0;
-        kill_one(call, conn);
-        return 1;
-    }
-    for (int l = 0; l < 2; l++) {
-        for (struct conn *conn = lists[l]->first; conn != NULL; conn = conn->next) {
-            if (matches(f, call, conn)) {
-                kill_one(call, conn);
-                killed++;
-            }
-        }
-    }
-    return killed;
-}
-
-/* Options in pairs from argument 2 on. Replies the error and returns false. */
-static bool kill_options(struct call *call, struct kill_filter *f)
-{
-    for (uint32_t i = 2; i < call->argc; i += 2) {
-        int64_t id;
-
-        if (i + 1 >= call->argc) {
-            call_syntax_error(call);
-            return false;
-        }
-        if (call_is(call, i, "id")) {
-            if (!call_int64(call, i + 1, &id) || id < 1) {
-                call_error(call, "ERR client-id should be greater than 0");
-                return false;
-            }
-            f->id = (uint64_t)id;
-        } else if (call_is(call, i, "addr")) {
-            f->addr = call->argv[i + 1];
-        } else if (call_is(call, i, "laddr")) {
-            f->laddr = call->argv[i + 1];
-        } else if (call_is(call, i, "skipme") && call_is(call, i + 1, "no")) {
-            f->skip_me = false;
-        } else if (call_is(call, i, "skipme") && call_is(call, i + 1, "yes")) {
-            f->skip_me = true;
-        } else if (call_is(call, i, "user")) {
-            if (acl_find(&call->clients->acl, call->argv[i + 1]) == NULL) {
-                call_errorf(call, "ERR No such user '%.*s'",
-                            (int)(call->argv[i + 1].len < 64 ? call->argv[i + 1].len : 64),
-                            call->argv[i + 1].data);
-                return false;
-            }
-            f->user = call->argv[i + 1];
-        } else if (call_is(call, i, "type")) {
-            if (!known_type(call->argv[i + 1])) {
-                unknown_type(call, i + 1);
-                return false;
-            }
-            f->nobody |= !call_is(call, i + 1, "normal");
-        } else {
-            call_syntax_error(call);
-            return false;
-        }
-    }
-    return true;
-}
-
-enum call_result cmd_client_kill(struct call *call)
-{
-    struct kill_filter f = {.skip_me = call->argc > 3};
-
-    if (call->argc == 3) {
-        f.addr = call->argv[2];
-        if (kill_matching(call, &f) == 0)
-            return call_error(call, "ERR No such client");
+    if (call_is(call, 2, "off"))
         return cmd_ok(call);
-    }
-    if (!kill_options(call, &f))
-        return CALL_DONE;
-    int64_t killed = kill_matching(call, &f);
-    resp_integer(call_out(call), killed);
+    if (!call_is(call, 2, "on"))
+        return call_syntax_error(call);
+    return call_error(call,
+                      "ERR CLIENT TRACKING is not supported: a key may be written through any "
+                      "node, so no node could promise to tell of every change");
+}
+
+enum call_result cmd_client_caching(struct call *call)
+{
+    return call_error(call, "ERR CLIENT CACHING can be called only when the client is in tracking "
+                            "mode with OPTIN or OPTOUT mode enabled");
+}
+
+enum call_result cmd_client_unblock(struct call *call)
+{
+    int64_t id;
+
+    if (!call_int64(call, 2, &id))
+        return call_not_integer(call);
+    if (call->argc > 4 ||
+        (call->argc == 4 && !call_is(call, 3, "timeout") && !call_is(call, 3, "error")))
+        return call_error(call, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+    resp_integer(call_out(call), 0); /* no command blocks */
     return CALL_DONE;
 }

@@ -242,20 +242,6 @@ enum call_result cmd_cluster_keyslot(struct call *call)
     return CALL_DONE;
 }
 
-enum call_result cmd_cluster_countkeysinslot(struct call *call)
-{
-    int64_t slot;
-
-    if (!call_int64(call, 2, &slot))
-        return call_not_integer(call);
-    if (slot < 0 || slot >= LIMIT_SLOTS)
-        return call_error(call, "ERR Invalid slot");
-    const struct engine *e = call->engine;
-    uint64_t n = e->slot_keys != NULL ? e->slot_keys(e->arg, (uint16_t)slot) : 0;
-    resp_integer(call_out(call), (int64_t)n);
-    return CALL_DONE;
-}
-
 enum call_result cmd_cluster_none(struct call *call)
 {
     resp_array(call_out(call), 0);

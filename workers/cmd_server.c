@@ -1,6 +1,7 @@
 /* Commands about the node: INFO, CONFIG GET, DBSIZE, ROLE, TIME. Runs in workers. */
 #include "workers/cmd.h"
 #include "workers/glob.h"
+#include "workers/spread.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -217,32 +218,83 @@ static const struct info_section {
     {"clockwise", "Clockwise", info_clockwise},
 };
 
-static bool section_wanted(const struct call *call, const char *name)
+/* Sections beyond those of the table; what they say comes from all workers. */
+enum { INFO_COMMANDSTATS = 62, INFO_LATENCYSTATS = 61 };
+
+/* Which sections are wanted, a bit each. */
+static uint64_t sections_wanted(const struct call *call)
 {
-    if (call->argc == 1)
-        return true;
-    for (uint32_t i = 1; i < call->argc; i++)
-        if (call_is(call, i, name) || call_is(call, i, "all") || call_is(call, i, "everything") ||
-            call_is(call, i, "default"))
-            return true;
-    return false;
+    size_t count = sizeof info_sections / sizeof *info_sections;
+    uint64_t usual = (1ull << count) - 1, wanted = call->argc == 1 ? usual : 0;
+
+    for (uint32_t i = 1; i < call->argc; i++) {
+        if (call_is(call, i, "default"))
+            wanted |= usual;
+        else if (call_is(call, i, "all") || call_is(call, i, "everything"))
+            wanted |= usual | 1ull << INFO_COMMANDSTATS | 1ull << INFO_LATENCYSTATS;
+        else if (call_is(call, i, "commandstats"))
+            wanted |= 1ull << INFO_COMMANDSTATS;
+        else if (call_is(call, i, "latencystats"))
+            wanted |= 1ull << INFO_LATENCYSTATS;
+        for (size_t s = 0; s < count; s++)
+            if (call_is(call, i, info_sections[s].name))
+                wanted |= 1ull << s;
+    }
+    return wanted;
+}
+
+static void write_title(struct resp_out *text, const char *title)
+{
+    resp_printf(text, "%s# %s\r\n", buf_len(&text->buf) > 0 ? "\r\n" : "", title);
+}
+
+static void write_sections(struct call *call, uint64_t wanted, struct resp_out *text)
+{
+    struct worker_info info;
+
+    get_info(call, &info);
+    for (size_t i = 0; i < sizeof info_sections / sizeof *info_sections; i++) {
+        if (!(wanted & 1ull << i))
+            continue;
+        write_title(text, info_sections[i].title);
+        info_sections[i].write(text, call, &info);
+    }
+}
+
+/* p->arg[0]: the sections. */
+static void finish_info(struct pending *p, struct resp_out *out)
+{
+    uint64_t wanted = (uint64_t)p->arg[0];
+    struct clients *c = p->conn->clients;
+    struct call call = {.conn = p->conn, .clients = c, .engine = c->engine};
+    struct resp_out text;
+
+    if (p->failed) {
+        call_status(p, &p->error, out);
+        return;
+    }
+    resp_init(&text);
+    write_sections(&call, wanted, &text);
+    if (wanted & 1ull << INFO_COMMANDSTATS) {
+        write_title(&text, "Commandstats");
+        cmd_write_commandstats(p, &text);
+    }
+    if (wanted & 1ull << INFO_LATENCYSTATS) {
+        write_title(&text, "Latencystats");
+        cmd_write_latencystats(p, &text);
+    }
+    resp_take_text(out, &text);
 }
 
 enum call_result cmd_info(struct call *call)
 {
-    struct worker_info info;
+    uint64_t wanted = sections_wanted(call);
     struct resp_out text;
 
-    get_info(call, &info);
+    if (wanted >> INFO_LATENCYSTATS)
+        return spread_begin(call, SPREAD_commandstats, NULL, 0, (int64_t)wanted, 0, finish_info);
     resp_init(&text);
-    for (size_t i = 0; i < sizeof info_sections / sizeof *info_sections; i++) {
-        const struct info_section *s = &info_sections[i];
-
-        if (!section_wanted(call, s->name))
-            continue;
-        resp_printf(&text, "%s# %s\r\n", buf_len(&text.buf) > 0 ? "\r\n" : "", s->title);
-        s->write(&text, call, &info);
-    }
+    write_sections(call, wanted, &text);
     resp_take_text(call_out(call), &text);
     return CALL_DONE;
 }

@@ -23,6 +23,8 @@ static const struct command commands[] = {
 static uint16_t name_index[INDEX_SIZE];
 
 _Static_assert(sizeof commands / sizeof *commands * 2 < INDEX_SIZE, "the index is too small");
+_Static_assert(sizeof commands / sizeof *commands <= ACTIVITY_COMMANDS, "too many commands");
+_Static_assert(PENDING_TEXT == ACTIVITY_TEXT, "both hold the beginning of an argument");
 
 static uint8_t lower(uint8_t c)
 {
@@ -192,6 +194,87 @@ enum call_result command_container(struct call *call)
     return call->command->run(call);
 }
 
+/* --- what is remembered of commands --- */
+
+static void remember(const struct call *call, struct pending *p)
+{
+    p->command = (uint16_t)(call->command - commands);
+    p->started_us = call->engine->now_us;
+    p->argc = call->argc;
+    p->text_size = 0;
+    p->cut = 0;
+    if (call->argc > 1) {
+        size_t len = call->argv[1].len < PENDING_TEXT ? call->argv[1].len : PENDING_TEXT;
+
+        memcpy(p->text, call->argv[1].data, len);
+        p->text_size = (uint16_t)len;
+        p->cut = (uint32_t)(call->argv[1].len - len);
+    }
+}
+
+static void note_slow(struct conn *conn, const struct pending *p, uint64_t usec)
+{
+    struct clients *c = conn->clients;
+    struct activity_slow *s = activity_slow_add(&c->activity);
+
+    s->wall_s = c->engine->wall_ms / 1000;
+    s->usec = usec;
+    s->command = p->command;
+    s->argc = p->argc;
+    s->cut = p->cut;
+    s->text_size = p->text_size;
+    memcpy(s->text, p->text, p->text_size);
+    conn_address(conn, false, s->address, sizeof s->address);
+    snprintf(s->name, sizeof s->name, "%.63s", conn->name);
+}
+
+static void note_end(struct conn *conn, const struct pending *p, bool failed)
+{
+    struct clients *c = conn->clients;
+    struct activity *a = &c->activity;
+    uint64_t usec = c->engine->now_us - p->started_us;
+
+    activity_note(a, p->command, usec);
+    a->commands[p->command].failed += failed;
+    if (activity_is_slow(a, usec))
+        note_slow(conn, p, usec);
+    if (a->spike_ms > 0)
+        activity_spike(a, ACTIVITY_EVENT_COMMAND, c->engine->wall_ms, usec);
+}
+
+void command_begun(struct call *call, struct pending *p)
+{
+    call->clients->begun++;
+    remember(call, p);
+}
+
+void command_ended(struct conn *conn, const struct pending *p, bool failed)
+{
+    note_end(conn, p, failed);
+}
+
+/* Run it. What has replied at once has ended. */
+static enum call_result run_noted(struct call *call)
+{
+    struct clients *c = call->clients;
+    uint64_t errors = c->stats.command_errors, begun = c->begun;
+    enum call_result result = call->command->run(call);
+
+    if (result == CALL_DONE && c->begun == begun && call->command != NULL) {
+        struct pending now;
+
+        remember(call, &now);
+        note_end(call->conn, &now, c->stats.command_errors != errors);
+    }
+    return result;
+}
+
+static enum call_result rejected(struct call *call)
+{
+    call->clients->activity.commands[call->command - commands].rejected++;
+    return CALL_DONE;
+}
+
 enum call_result command_run(struct conn *conn, uint32_t argc, const struct slice *argv)
 {
     struct clients *c = conn->clients;
@@ -204,21 +287,28 @@ enum call_result command_run(struct conn *conn, uint32_t argc, const struct slic
 
     /* A command that could not be taken before has passed the checks. */
     if (conn->redo)
-        return call.command->run(&call);
+        return run_noted(&call);
     conn->silent = conn->reply_off || conn->skip_next;
     conn->skip_next = false;
     c->stats.commands++;
     if (call.command == NULL)
         return unknown_command(&call);
     conn->last_command = call.command;
-    if (!command_arity_ok(call.command, argc))
-        return wrong_arity(&call);
+    if (!command_arity_ok(call.command, argc)) {
+        wrong_arity(&call);
+        return rejected(&call);
+    }
     if (!(call.command->flags & CMD_NO_AUTH) && conn_is_stranger(conn)) {
-        return call_error(&call, "NOAUTH Authentication required.");
+        call_error(&call, "NOAUTH Authentication required.");
+        return rejected(&call);
     }
     if (call.command->run != command_container && !permitted(&call))
-        return CALL_DONE;
+        return rejected(&call);
     if (conn->port == CLIENTS_WORKER && call.command->first > 0 && route_moved(&call))
-        return CALL_DONE;
-    return call.command->run(&call);
+        return rejected(&call);
+    if (clients_paused(c, call.command)) {
+        conn_stall(conn, CONN_PAUSED);
+        return CALL_AGAIN;
+    }
+    return run_noted(&call);
 }

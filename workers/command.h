@@ -72,6 +72,11 @@ bool command_is_container(const struct command *c);
 /* Find, check and run the command of a connection. */
 enum call_result command_run(struct conn *conn, uint32_t argc, const struct slice *argv);
 
+/* For the log of slow commands and the statistics: a command that has to wait for its reply; its reply
+ * is ready. */
+void command_begun(struct call *call, struct pending *p);
+void command_ended(struct conn *conn, const struct pending *p, bool failed);
+
 /* Handler of every container: finds the subcommand. */
 enum call_result command_container(struct call *call);
 

@@ -568,6 +568,8 @@ static bool stall_is_over(const struct conn *conn)
     if (conn->stall == CONN_PIPELINE)
         return conn->owed <= conn_queue_limit(conn) / 2 &&
                conn->in_flight <= conn_queue_limit(conn) / 2;
+    if (conn->stall == CONN_PAUSED)
+        return !conn->clients->pausing;
     return conn->stall == CONN_OUTPUT && !output_high(conn);
 }
 

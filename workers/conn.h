@@ -13,6 +13,7 @@ enum conn_stall {
     CONN_PIPELINE, /* too many replies are owed */
     CONN_OUTPUT,   /* too many bytes wait to be sent */
     CONN_BUSY,     /* the engine takes no more requests */
+    CONN_PAUSED,   /* CLIENT PAUSE */
     CONN_MEMORY    /* all connections together hold too many bytes of unfinished commands */
 };
 

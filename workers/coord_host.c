@@ -236,3 +236,11 @@ int coord_host_replica(void *arg, uint32_t partition, const struct position *pos
 
     return rc == -ERR_NOTFOUND ? 0 : rc;
 }
+
+bool coord_host_whole(const struct worker *w, uint32_t partition)
+{
+    uint64_t horizon_ms;
+
+    return store_vnode_id(w->store, partition) != 0 &&
+           store_standing(w->store, partition, &horizon_ms) == STANDING_WHOLE;
+}

@@ -19,4 +19,7 @@ bool coord_host_open_vnodes(struct worker *w, uint64_t until_us);
 int coord_host_replica(void *arg, uint32_t partition, const struct position *pos, struct slice key,
                        struct engine_replica *out);
 
+/* Is there a vnode of this partition here that can be believed when it says that a key is not there? */
+bool coord_host_whole(const struct worker *w, uint32_t partition);
+
 #endif

@@ -24,6 +24,16 @@ struct engine_conf {
     uint32_t handshake_ms;   /* it may take so long; 0: CLIENTS_HANDSHAKE_MS */
     uint32_t queue_limit;    /* commands of one connection that wait; 0: LIMIT_PIPELINE */
     uint32_t timeout_ms;     /* of a request that names none; for messages only */
+    bool allow_flush;        /* may clients delete everything? */
+};
+
+/* A look at the keys of one partition, in the order of their positions. Borrowed. */
+struct engine_scan {
+    uint32_t partition;
+    uint8_t replica;          /* whom to ask: the replica-th of those who serve its reads */
+    struct position from, to; /* first and last position wanted */
+    uint32_t rows;            /* records to look at, at most */
+    struct slice pattern;     /* keys that match alone; empty: all */
 };
 
 /* What this worker's own vnode knows of a key. */
@@ -45,7 +55,8 @@ struct engine {
     /* The ring as this worker sees it; NULL before the first view. Replaced between turns. */
     const struct ring_view *view;
     const struct ring_index *index;
-    uint16_t worker; /* this worker's index */
+    uint16_t worker;  /* this worker's index */
+    uint16_t workers; /* of this node; 0 means 1 */
 
     struct engine_conf conf;
 
@@ -58,6 +69,17 @@ struct engine {
     /* This worker has so many clients now; returns how many its siblings have. May be NULL: none. */
     uint64_t (*siblings_clients)(void *arg, uint64_t mine);
 
+    /* Ask a replica of a partition for its keys. The answer comes later, never before the call
+     * returns: object: the keys (packed.h); context: the position to go on from (16 bytes), empty if
+     * nothing is left; flags: records looked at. Expired and deleted keys are left out.
+     * -ERR_NOTFOUND: there is no replica-th replica; -ERR_UNAVAILABLE: it cannot be reached, ask the
+     * next one; -ERR_BUSY. As a status of the answer, all but 0 mean: ask the next one. */
+    int (*scan)(void *arg, uint64_t token, const struct engine_scan *scan);
+
+    /* Have another worker of this node do something among its connections (clients_run()); its text
+     * comes later as object. -ERR_UNAVAILABLE: it does not run; -ERR_BUSY. */
+    int (*run)(void *arg, uint64_t token, uint16_t worker, struct slice words);
+
     /* True while clients must not be read from (store_pressure). Asked once per turn. */
     bool (*pressure)(void *arg);
 
@@ -68,9 +90,6 @@ struct engine {
      * another worker of this node, or an error of the store. May be NULL. */
     int (*replica)(void *arg, uint32_t partition, const struct position *pos, struct slice key,
                    struct engine_replica *out);
-
-    /* Live keys in a slot on this node (approximate), for CLUSTER COUNTKEYSINSLOT. May be NULL. */
-    uint64_t (*slot_keys)(void *arg, uint16_t slot);
 
     /* The i-th configuration key with its value as text, for CONFIG GET; false past the end. */
     bool (*config)(void *arg, unsigned i, const char **name, char *value, size_t size);

@@ -7,6 +7,7 @@
 #include "base/rand.h"
 #include "core/handoff.h"
 #include "store/touch.h"
+#include "workers/ask.h"
 #include "workers/coord_host.h"
 #include "workers/handoff_host.h"
 #include "workers/repair_host.h"
@@ -136,6 +137,7 @@ static void fill_engine_conf(struct worker *w)
         .handshake_ms = c->limits.handshake_timeout_ms,
         .queue_limit = c->limits.client_queue,
         .timeout_ms = c->cluster.request_timeout_ms,
+        .allow_flush = c->security.allow_flush,
     };
 }
 
@@ -199,7 +201,7 @@ static void on_message(void *arg, uint16_t member, uint16_t worker, const struct
 
     if (m->kind == MSG_MERGED && handoff_owns(m->u.MERGED.request))
         handoff_host_receive(w, &m->u.MERGED);
-    else
+    else if (!ask_receive(w, member, worker, m))
         coord_receive(w->coord, member, worker, m, w->engine.now_us, w->engine.wall_ms);
 }
 
@@ -209,6 +211,7 @@ static void on_link_down(void *arg, uint16_t member, uint16_t worker)
 
     coord_link_down(w->coord, member, worker, w->engine.now_us, w->engine.wall_ms);
     handoff_host_link_down(w, member, worker);
+    ask_link_down(w, member, worker);
 }
 
 static int engine_put(void *arg, uint64_t token, const struct msg_PUT *put)
@@ -341,6 +344,9 @@ static void open_clients(struct worker *w)
     w->engine.worker = w->index;
     w->engine.put = engine_put;
     w->engine.get = engine_get;
+    w->engine.scan = ask_scan;
+    w->engine.run = ask_run;
+    w->engine.workers = w->workers;
     w->engine.pressure = engine_pressure;
     w->engine.siblings_clients = worker_info_clients;
     w->engine.replica = coord_host_replica;
@@ -406,6 +412,8 @@ int main(int argc, char **argv)
     open_store(w);
     open_coord(w);
     int rc = handoff_host_open(w);
+    if (rc == 0)
+        rc = ask_open(w);
     if (rc != 0)
         give_up("start", rc, NULL);
     rc = worker_turn_start(w); /* before the links: its hook fills what theirs sends */
@@ -424,6 +432,7 @@ int main(int argc, char **argv)
 
     worker_acl_close(w);
     repair_host_close(w->repair);
+    ask_close(w);
     clients_close(w->clients);
     link_set_close(w->links);
     store_close(w->store);

@@ -10,6 +10,8 @@
 #include "core/coord.h"
 #include "workers/resp_reply.h"
 
+#define PENDING_TEXT 64
+
 struct conn;
 struct pending;
 
@@ -33,6 +35,12 @@ struct pending {
     bool silent; /* CLIENT REPLY OFF or SKIP: run, but say nothing */
     bool failed; /* a key of many failed; `error` says how */
     bool write;  /* the request may change something: how errors are worded */
+    /* For the log of slow commands. */
+    uint16_t command; /* index into the command table */
+    uint16_t text_size;
+    uint32_t argc, cut; /* bytes of the first argument that are not in text */
+    uint64_t started_us;
+    char text[PENDING_TEXT]; /* the beginning of the first argument */
     struct resp_out out;
     int64_t arg[2]; /* the command's own */
     /* Commands of many keys. */

@@ -43,6 +43,7 @@ struct worker {
     int wake_fd[LIMIT_WORKERS];
     struct clients *clients;
     struct acl_store *acl_store;
+    struct ask_table *asks; /* see ask.h */
     struct engine engine;
 
     struct ring_view view; /* the newest one; epoch 0: none yet */

@@ -133,6 +133,8 @@ static bool before_sleep(void *arg)
         worker_seg_count(&w->seg, CTR_loop_turns, 1);
         worker_seg_count(&w->seg, CTR_loop_busy, busy);
         worker_seg_latency(&w->seg, WORKER_HIST_LOOP_TURN, busy);
+        if (w->clients != NULL)
+            activity_spike(&w->clients->activity, ACTIVITY_EVENT_LOOP, w->engine.wall_ms, busy);
         w->turn_started_us = 0;
     }
     return false;

@@ -1,0 +1,83 @@
+/* What a worker remembers of its commands. Runs in workers; pure. */
+#include "workers/activity.h"
+
+#include "base/check.h"
+
+#include <string.h>
+
+void activity_init(struct activity *a)
+{
+    memset(a, 0, sizeof *a);
+    a->slow_us = 10000;
+    a->slow_max = ACTIVITY_SLOW;
+}
+
+void activity_note(struct activity *a, unsigned command, uint64_t usec)
+{
+    struct activity_command *c = &a->commands[command];
+    unsigned bucket = usec <= 1 ? 0 : 64u - (unsigned)__builtin_clzll(usec - 1);
+
+    ASSERT(command < ACTIVITY_COMMANDS);
+    c->calls++;
+    c->usec += usec;
+    c->bucket[bucket < ACTIVITY_BUCKETS ? bucket : ACTIVITY_BUCKETS - 1]++;
+}
+
+struct activity_slow *activity_slow_add(struct activity *a)
+{
+    struct activity_slow *s = &a->slow[a->slow_at];
+
+    a->slow_at = (a->slow_at + 1) % ACTIVITY_SLOW;
+    if (a->slow_count < a->slow_max && a->slow_count < ACTIVITY_SLOW)
+        a->slow_count++;
+    else
+        a->slow_count = a->slow_max < ACTIVITY_SLOW ? a->slow_max : ACTIVITY_SLOW;
+    memset(s, 0, sizeof *s);
+    s->id = a->slow_id++;
+    return s;
+}
+
+const struct activity_slow *activity_slow_at(const struct activity *a, uint32_t i)
+{
+    ASSERT(i < a->slow_count);
+    return &a->slow[(a->slow_at + ACTIVITY_SLOW - 1 - i) % ACTIVITY_SLOW];
+}
+
+void activity_spike(struct activity *a, enum activity_event event, uint64_t wall_ms, uint64_t usec)
+{
+    struct activity_spikes *s = &a->spikes[event];
+    uint64_t ms = usec / 1000, wall_s = wall_ms / 1000;
+    uint32_t last = (s->at + ACTIVITY_SPIKES - 1) % ACTIVITY_SPIKES;
+
+    if (a->spike_ms == 0 || ms < a->spike_ms)
+        return;
+    if (ms > UINT32_MAX)
+        ms = UINT32_MAX;
+    if (ms > s->max_ms)
+        s->max_ms = (uint32_t)ms;
+    if (s->count > 0 && s->sample[last].wall_s == wall_s) { /* one sample a second, the worst */
+        if (ms > s->sample[last].ms)
+            s->sample[last].ms = (uint32_t)ms;
+        return;
+    }
+    s->sample[s->at].wall_s = wall_s;
+    s->sample[s->at].ms = (uint32_t)ms;
+    s->at = (s->at + 1) % ACTIVITY_SPIKES;
+    if (s->count < ACTIVITY_SPIKES)
+        s->count++;
+}
+
+void activity_reset_commands(struct activity *a)
+{
+    memset(a->commands, 0, sizeof a->commands);
+}
+
+void activity_reset_slow(struct activity *a)
+{
+    a->slow_count = 0;
+}
+
+const char *activity_event_name(enum activity_event event)
+{
+    return event == ACTIVITY_EVENT_COMMAND ? "command" : "event-loop";
+}
