@@ -67,7 +67,7 @@ int member_receive(struct membership *m, const struct node_id *sender,
             rc = member_take_news(m, sender, from, &g->u.NEWS, now_us);
         return rc;
     }
-    if (row != NULL && from->port != 0)
+    if (row != NULL)
         row->heard_us = now_us;
     switch (g->kind) {
     case GOSSIP_PROBE:

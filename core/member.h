@@ -68,8 +68,7 @@ struct member_conf {
 struct member_row {
     struct member m;       /* state and incarnation included */
     uint64_t since_us;     /* last change of state */
-    uint64_t last_ack_us;  /* last direct answer, 0: none yet */
-    uint64_t heard_us;     /* last datagram that came from it */
+    uint64_t heard_us;     /* last packet that came from it, 0: none yet */
     uint64_t faulty_at_us; /* suspect: when it becomes faulty */
     uint64_t suspected_us; /* suspect: since when */
     uint64_t forgiven_us;  /* suspect: time added for pauses of our own */

@@ -140,7 +140,6 @@ void member_take_ack(struct membership *m, const struct node_id *sender, const s
     if (m->health > 0)
         m->health--;
     if (row != NULL && node_id_equal(sender, &m->probe_id)) {
-        row->last_ack_us = now_us;
         row->rtt_us = (uint32_t)(now_us - m->probe_sent_us);
     }
 }

@@ -59,7 +59,7 @@ static void fill_gossip_view(struct gossipd *g)
         to->state = row->m.state;
         to->incarnation = row->m.incarnation;
         to->since_ms = wall_of(row->since_us, now, wall);
-        to->last_ack_ms = wall_of(row->last_ack_us, now, wall);
+        to->last_heard_ms = wall_of(row->heard_us, now, wall);
         to->rtt_us = row->rtt_us > UINT32_MAX ? UINT32_MAX : (uint32_t)row->rtt_us;
         to->suspicions = row->suspicions;
         to->verdicts_down = verdict_count(&g->verdicts, &row->m.id);

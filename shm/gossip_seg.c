@@ -17,7 +17,7 @@ static const struct segment_field fields[] = {
     SEGMENT_FIELD(struct gossip_member, state),
     SEGMENT_FIELD(struct gossip_member, incarnation),
     SEGMENT_FIELD(struct gossip_member, since_ms),
-    SEGMENT_FIELD(struct gossip_member, last_ack_ms),
+    SEGMENT_FIELD(struct gossip_member, last_heard_ms),
     SEGMENT_FIELD(struct gossip_member, rtt_us),
     SEGMENT_FIELD(struct gossip_member, suspicions),
     SEGMENT_FIELD(struct gossip_member, verdicts_down),

@@ -24,7 +24,7 @@ struct gossip_member {
     uint8_t zero[5];
     uint64_t incarnation;   /* SWIM incarnation */
     uint64_t since_ms;      /* wall time of the last change of state */
-    uint64_t last_ack_ms;   /* wall time of the last answer, 0: none yet */
+    uint64_t last_heard_ms; /* wall time of the last packet that came from it, 0: none yet */
     uint32_t rtt_us;        /* of the last answer */
     uint32_t suspicions;    /* so far */
     uint32_t verdicts_down; /* workers of this node that report it down now */

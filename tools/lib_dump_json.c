@@ -305,7 +305,7 @@ static void gossip(struct json *j, const struct dump *d, const struct counter_bl
             json_text(j, "state", dump_member_state(m->state));
             json_number(j, "incarnation", m->incarnation);
             json_number(j, "since_ms", m->since_ms);
-            json_number(j, "last_ack_ms", m->last_ack_ms);
+            json_number(j, "last_heard_ms", m->last_heard_ms);
             json_number(j, "rtt_us", m->rtt_us);
             json_number(j, "suspicions", m->suspicions);
             json_number(j, "verdicts_down", m->verdicts_down);

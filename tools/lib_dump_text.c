@@ -418,10 +418,10 @@ static void gossip(const struct dump *d, FILE *out)
         table_add(&t, "%s", dump_member_state(m->state));
         table_add(&t, "%s",
                   m->since_ms == 0 ? "-" : number_duration(text[0], since(d, m->since_ms)));
-        if (m->last_ack_ms == 0)
+        if (m->last_heard_ms == 0)
             table_add(&t, "-");
         else
-            table_add(&t, "%s ago", number_duration(text[1], since(d, m->last_ack_ms)));
+            table_add(&t, "%s ago", number_duration(text[1], since(d, m->last_heard_ms)));
         table_add(&t, "%s", m->rtt_us == 0 ? "-" : number_us(text[2], m->rtt_us));
         table_add(&t, "%u", m->suspicions);
         table_add(&t, "%u", m->verdicts_down);

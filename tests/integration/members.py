@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 
 from lib import BUILD, Cluster, Error, case, equal, eventually, finish
@@ -113,6 +114,24 @@ def a_copied_data_directory_does_not_harm_the_original():
         raise AssertionError(text[-500:])
     eventually("all members alive", lambda: all(set(states(k).values()) == {"alive"} for k in (1, 2, 3)))
     equal(ring(1)["members"][1]["gossip_port"], cluster.port(2) + 10000)
+
+
+@case
+def datagrams_of_others_are_dropped_and_counted():
+    def counted():
+        return cluster.dump(1, "gossip")["gossip"]["counters"]
+
+    before, address = counted(), ("127.0.0.1", cluster.base + 100 + 10000)
+    header = b"CWG1" + bytes(8) + os.urandom(56)  # of a cluster that does not exist
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        for i in range(50):
+            s.sendto(os.urandom(i), address)  # no packet
+            s.sendto(header + os.urandom(i), address)  # foreign
+            s.sendto(header + os.urandom(1400 + i * 1000), address)  # huge
+    eventually("all of them are counted", lambda: counted()["gossip_bad"] >= before["gossip_bad"] + 100 and
+               counted()["gossip_denied"] >= before["gossip_denied"] + 50)
+    equal(set(states(1).values()), {"alive"})
+    equal(set(states(2).values()), {"alive"})
 
 
 def set_secret(value):

@@ -103,7 +103,7 @@ static void make_ring(void)
         g.members[i].gossip_port = (uint16_t)(m->port + 10000);
         g.members[i].state = m->state;
         g.members[i].since_ms = clock_wall_ms() - 100000;
-        g.members[i].last_ack_ms = clock_wall_ms() - 300;
+        g.members[i].last_heard_ms = clock_wall_ms() - 300;
         g.members[i].rtt_us = 210;
     }
     v.proposer = v.members[0].id;
