@@ -187,6 +187,8 @@ void ring_change_complete(const struct ring_view *v, struct ring_view *out)
     *out = *v;
     out->epoch = v->epoch + 1;
     memcpy(out->owner, v->next, sizeof out->owner);
+    if (COORD_BUG(COMPLETION_DIFFERS) && (v->self & 1) != 0)
+        out->owner[0] = out->next[0] = v->owner[0];
     memset(out->phase, RING_SETTLED, sizeof out->phase);
     for (uint16_t m = 0; m < out->member_count; m++) {
         if (out->members[m].going == MEMBER_STAYS)

@@ -19,8 +19,10 @@
  *             those who still read the old one; a replica at SWITCHED does not let such a read count.
  *
  * When everybody is known to be at SWITCHED (SWITCHED) with every partition that moves, the change is
- * complete: the document of the following epoch has `next` in force and nothing under way. It follows
- * from the document alone, so anybody may make it and all make the same one.
+ * complete: the document of the following epoch, by the same proposer, has `next` in force and nothing
+ * under way. It follows from the document alone, so anybody may make it and all make the same one.
+ * Whoever commits a change goes up by two epochs, and to the new document at once: so no two documents
+ * have one version, be it that a change is committed while others complete the one before.
  *
  * Hence a read of R replicas meets every acknowledged write of W, R + W > N, at any moment, whatever
  * the readers and writers know of the change, provided that `old` of them are fenced: of the old
@@ -130,7 +132,7 @@ struct ring_change {
     struct node_id with; /* RING_REPLACE */
 };
 
-/* The document that follows from `now` and a list of changes, taken in their order: epoch + 1, proposed
+/* The document that follows from `now` and a list of changes, taken in their order: epoch + 2, proposed
  * by `proposer`, phases as they are before anybody has said anything. `known` are the members that
  * gossip knows, from which those that join are taken. The table in force stays; a change under way is
  * superseded: its table is where the plan starts from, so that what has been moved stays moved as far as

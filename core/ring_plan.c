@@ -142,7 +142,7 @@ int ring_change_plan(const struct ring_view *now, const struct ring_change *list
     rc = plan_table(out);
     if (rc != 0)
         return rc;
-    out->epoch = now->epoch + 1;
+    out->epoch = now->epoch + 2;
     out->proposer = *proposer;
     memset(out->phase, RING_SETTLED, sizeof out->phase);
     ring_change_phases(out, NULL, 0);

@@ -386,7 +386,9 @@ void client_check_read(struct sim *s, unsigned key)
     r->want_all = true;
     r->r = (uint8_t)s->key[key].n;
     r->timeout_us = SEC(2);
-    pick_worker(s, r, (unsigned)rand_below(&s->rand, s->nodes));
+    do
+        pick_worker(s, r, (unsigned)rand_below(&s->rand, s->nodes));
+    while ((s->removed >> r->node & 1) != 0);
     s->checks_waiting++;
     send_request(s, r);
 }

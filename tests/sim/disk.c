@@ -21,7 +21,7 @@ static struct blob *blob_make(struct slice bytes)
     return b;
 }
 
-static void blob_drop(struct blob *b)
+void disk_blob_drop(struct blob *b)
 {
     if (b != NULL && --b->refs == 0)
         free(b);
@@ -31,7 +31,7 @@ static void blob_set(struct blob **to, struct blob *from)
 {
     if (from != NULL)
         from->refs++;
-    blob_drop(*to);
+    disk_blob_drop(*to);
     *to = from;
 }
 
@@ -142,7 +142,7 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
     ASSERT(owns(w, key));
     poison(w);
     if (w->sim->merging && w->sim->chaos && !w->sim->calm && sim_percent(w->sim, 2)) {
-        blob_drop(b);
+        disk_blob_drop(b);
         return -ERR_DISKFULL;
     }
     oracle_stored(w->sim, w->node, key,
@@ -274,7 +274,7 @@ static void make_durable(struct worker *w, uint32_t count)
 
     for (uint32_t i = 0; i < count; i++) {
         apply(&disk_of(w)->durable, &j->ops[i]);
-        blob_drop(j->ops[i].object);
+        disk_blob_drop(j->ops[i].object);
     }
     if (count > 0)
         memmove(j->ops, j->ops + count, (j->count - count) * sizeof j->ops[0]);
@@ -335,7 +335,7 @@ void disk_crashed(struct worker *w, bool power)
     w->tail_lost = power;
     make_durable(w, power ? (uint32_t)sim_range(w->sim, 0, j->count) : j->count);
     for (uint32_t i = 0; i < j->count; i++)
-        blob_drop(j->ops[i].object);
+        disk_blob_drop(j->ops[i].object);
     j->first_lsn += j->count;
     j->count = 0;
     j->syncing = 0;

@@ -212,6 +212,7 @@ void fault_start(struct sim *s)
 void fault_stop(struct sim *s)
 {
     s->chaos = false;
+    ring_heal(s);
     net_heal(s);
     for (unsigned n = 0; n < s->nodes; n++) {
         s->node[n].slow_us = 0;
@@ -221,8 +222,11 @@ void fault_stop(struct sim *s)
             node_start(s, n);
         for (unsigned w = 0; w < s->workers; w++) {
             worker_start(s, n, w);
-            worker_turn(&s->node[n].worker[w]); /* hints are delivered from now on in any case */
+            if (s->node[n].up)
+                worker_turn(
+                    &s->node[n].worker[w]); /* hints are delivered from now on in any case */
         }
-        node_gossip(s, n, MEMBER_ALIVE);
+        if (s->node[n].up)
+            node_gossip(s, n, MEMBER_ALIVE);
     }
 }

@@ -486,6 +486,7 @@ void node_crash(struct sim *s, unsigned node)
     for (unsigned w = 0; w < s->workers; w++)
         stop(s, node, w, silent, power);
     repair_stop(s, node);
+    ring_node_gone(s, node);
     s->node[node].up = false;
 }
 
@@ -526,7 +527,7 @@ static void catch_up(struct sim *s, unsigned node)
 
 void node_start(struct sim *s, unsigned node)
 {
-    if (s->node[node].up)
+    if (s->node[node].up || (s->removed >> node & 1) != 0)
         return;
     s->node[node].up = true;
     for (unsigned w = 0; w < s->workers; w++)
@@ -553,7 +554,9 @@ void node_gossip(struct sim *s, unsigned about, enum member_state state)
     for (unsigned n = 0; n < s->nodes; n++) {
         struct node *node = &s->node[n];
 
-        if (n == about || node->view.members[about].state == state)
+        uint8_t known = node->view.members[about].state;
+
+        if (n == about || known == state || known == MEMBER_LEFT)
             continue;
         node->view.members[about].state = (uint8_t)state;
         node->view.version++;

@@ -272,13 +272,27 @@ void oracle_stored(struct sim *s, unsigned node, unsigned k, struct slice before
 
 /* --- replies --- */
 
+bool oracle_node_has(struct sim *s, unsigned node, unsigned k, uint32_t write)
+{
+    static struct object o;
+    const struct key *key = &s->key[k];
+    const struct blob *b = s->node[node].disk.durable.object[k];
+
+    if (b == NULL || object_open(&o, slice_of(b->bytes, b->len)) != 0)
+        return false;
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (bits_has(&s->write[write].events, e) && causal_covers(&o.causal, key->event[e].dot))
+            return true;
+    return false;
+}
+
 /* Nodes with a write on disk, or with something that has superseded it. Nodes that may lose their disk
  * count anyway. */
 static unsigned count_durable(struct sim *s, const struct write *w, unsigned from, unsigned to)
 {
     static struct object o;
     const struct key *key = &s->key[w->key];
-    const struct ring_walk *walk = &s->node[0].index.walk[key->partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[key->partition];
     unsigned count = 0;
 
     for (unsigned i = from; i < to; i++) {
@@ -391,11 +405,20 @@ static void check_write_context(struct sim *s, const struct request *r, struct s
         sim_fail(s, "%s: the context after write %u does not cover it", key->name, r->write);
 }
 
+static void accept(struct sim *s, const struct request *r, const struct coord_reply *reply)
+{
+    note_acked(s, r->write);
+    if (reply->context.len > 0)
+        check_write_context(s, r, reply->context);
+    else if (r->want_all)
+        sim_fail(s, "%s: no context although one was wanted", s->key[r->key].name);
+}
+
 void oracle_write_replied(struct sim *s, struct request *r, const struct coord_reply *reply)
 {
     struct write *w = &s->write[r->write];
     const struct key *key = &s->key[r->key];
-    const struct ring_walk *walk = &s->node[0].index.walk[key->partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[key->partition];
     unsigned needed = r->w != 0 ? r->w : s->rule[key->strict].w;
 
     if (reply->status == -ERR_BADCTX)
@@ -406,6 +429,18 @@ void oracle_write_replied(struct sim *s, struct request *r, const struct coord_r
         return;
     if (events_of(w) == 0)
         sim_fail(s, "%s: write %u was acknowledged and never stored", key->name, r->write);
+    if (s->ring != NULL) {
+        /* Which of them counted depends on what the coordinator knew. */
+        unsigned copies = 0;
+
+        for (unsigned n = 0; n < s->nodes; n++)
+            copies += oracle_node_has(s, n, r->key, r->write);
+        if (copies < needed)
+            sim_fail(s, "%s: write %u was acknowledged with %u durable copies instead of %u",
+                     key->name, r->write, copies, needed);
+        accept(s, r, reply);
+        return;
+    }
     if (count_durable(s, w, 0, walk->count) < needed)
         sim_fail(s, "%s: write %u was acknowledged with %u durable copies instead of %u", key->name,
                  r->write, count_durable(s, w, 0, walk->count), needed);
@@ -415,11 +450,7 @@ void oracle_write_replied(struct sim *s, struct request *r, const struct coord_r
     if (count_durable(s, w, 0, key->n) < r->pw)
         sim_fail(s, "%s: write %u was acknowledged with too few copies at primaries", key->name,
                  r->write);
-    note_acked(s, r->write);
-    if (reply->context.len > 0)
-        check_write_context(s, r, reply->context);
-    else if (r->want_all)
-        sim_fail(s, "%s: no context although one was wanted", key->name);
+    accept(s, r, reply);
 }
 
 static bool overlaps(const struct bits *a, const struct bits *b)
@@ -505,6 +536,8 @@ void oracle_hint_gone(struct sim *s, unsigned node, unsigned target, unsigned ke
     if ((s->amnesiacs >> target & 1) != 0 || from->object[key] == NULL ||
         from->damaged[key] != SOUND)
         return;
+    if (!ring_keeps(&s->node[node].index, s->key[key].partition, (uint16_t)target))
+        return; /* it is not owed to it any more */
     if (!oracle_covers(s, key, from->object[key], s->node[target].disk.durable.object[key]))
         sim_fail(s, "%s: node %u removes its hint for node %u, which does not have the object",
                  s->key[key].name, node, target);
@@ -541,11 +574,11 @@ void oracle_failed(struct sim *s, const struct request *r, const struct coord_re
 {
     const struct key *key = &s->key[r->key];
     const struct quorum_rule *rule = &s->rule[key->strict];
-    const struct ring_walk *walk = &s->node[0].index.walk[key->partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[key->partition];
     unsigned need = r->is_write ? (r->w != 0 ? r->w : rule->w) : (r->r != 0 ? r->r : rule->r);
     unsigned all = 0, primaries = 0;
 
-    if (reply->status == -ERR_BUSY || reply->status == -ERR_SIBLINGS ||
+    if (s->ring != NULL || reply->status == -ERR_BUSY || reply->status == -ERR_SIBLINGS ||
         reply->status == -ERR_NOTWHOLE || s->net.loss > 0 || r->accepted_at < MS(600))
         return;
     uint32_t well = well_connected(s, r->node, r->accepted_at - MS(500));
@@ -618,8 +651,8 @@ void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
     unsigned i = 0, k = 0;
 
     /* Only full answers name their key. Those that come in time for the reader, whatever it does. */
-    if (m->status != 0 || m->object.len == 0 || s->net.loss > 0 || s->net.duplicate > 0 ||
-        object_peek_key(m->object, &key) != 0)
+    if (s->ring != NULL || m->status != 0 || m->object.len == 0 || s->net.loss > 0 ||
+        s->net.duplicate > 0 || object_peek_key(m->object, &key) != 0)
         return;
     while (i < 256 && (s->reads[i].worker != to || s->reads[i].request != m->request))
         i++;
@@ -627,7 +660,7 @@ void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
         return;
     while (!slice_equal(s->key[k].slice, key))
         k++;
-    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[s->key[k].partition];
     const struct image *image = &s->node[to->node].disk.live;
     bool primary = false;
 
@@ -649,7 +682,8 @@ void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
 
 static const struct blob *replica(const struct sim *s, unsigned k, unsigned i)
 {
-    return s->node[s->node[0].index.walk[s->key[k].partition].member[i]].disk.durable.object[k];
+    return s->node[s->node[s->reference].index.walk[s->key[k].partition].member[i]]
+        .disk.durable.object[k];
 }
 
 /* By hints alone: as long as nobody has lost what it owed, hints bring each write to all of its

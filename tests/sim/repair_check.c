@@ -157,7 +157,7 @@ static const char *difference(struct sim *s)
     static char text[128];
 
     for (unsigned k = 0; k < s->keys; k++) {
-        const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+        const struct ring_walk *walk = &s->node[s->reference].index.walk[s->key[k].partition];
         uint64_t first = 0;
 
         for (unsigned i = 0; i < s->key[k].n; i++) {
@@ -285,7 +285,7 @@ static void expect_all(struct sim *s, const struct request *r, unsigned k, unsig
 void check_wiped(struct sim *s)
 {
     unsigned k = (unsigned)rand_below(&s->rand, s->keys);
-    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[s->key[k].partition];
     struct request *r;
 
     if (!s->repair || s->key[k].n < 2)
@@ -309,7 +309,7 @@ void check_wiped(struct sim *s)
 void check_away(struct sim *s)
 {
     unsigned k = (unsigned)rand_below(&s->rand, s->keys);
-    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[s->key[k].partition];
     struct request *r;
 
     if (!s->repair || s->key[k].n < 3 || s->key[k].strict)

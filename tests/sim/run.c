@@ -20,7 +20,7 @@ static void make_members(struct sim *s, struct ring_view *v)
         m->id.b[0] = (uint8_t)n;
         snprintf(m->name, sizeof m->name, "node%u", n);
         m->workers = (uint16_t)s->workers;
-        m->weight = 100;
+        m->weight = n < s->nodes - s->spares ? 100 : 0;
         m->state = MEMBER_ALIVE;
     }
 }
@@ -32,6 +32,7 @@ static void make_ring(struct sim *s, unsigned n)
     make_members(s, v);
     v->n = (uint8_t)n;
     ASSERT(claim_found(v) == 0);
+    memcpy(v->next, v->owner, sizeof v->next);
     for (unsigned i = 0; i < s->nodes; i++) {
         s->node[i].view = *v;
         s->node[i].view.self = (uint16_t)i;
@@ -65,7 +66,7 @@ static void make_quorums(struct sim *s, unsigned n)
 
 static void make_keys(struct sim *s, unsigned n)
 {
-    bool strict = !s->amnesia && sim_percent(s, 80);
+    bool strict = !s->amnesia && sim_percent(s, 80) && !s->rivals;
 
     s->keys = (unsigned)sim_range(s, 4, SIM_KEYS);
     for (unsigned k = 0; k < s->keys; k++) {
@@ -125,6 +126,7 @@ static void set_up(struct sim *s)
     s->handoff_always = sim_percent(s, 70);
     set_up_repair(s);
     make_quorums(s, n);
+    ring_set_up(s, n);
     make_ring(s, n);
     make_keys(s, n);
     pick_amnesiacs(s);
@@ -134,6 +136,7 @@ static void set_up(struct sim *s)
         s->node[i].wall_offset_ms = (int64_t)sim_range(s, 0, 2000) - 1000;
         node_start(s, i);
     }
+    ring_start(s);
     sim_run_until(s, SEC(1)); /* links come up */
     s->clients = (unsigned)sim_range(s, 3, SIM_CLIENTS);
     s->ops_left = s->options.ops != 0 ? s->options.ops : (unsigned)sim_range(s, 300, 2000);
@@ -148,13 +151,13 @@ static void check_quiet(struct sim *s)
 {
     for (unsigned n = 0; n < s->nodes; n++)
         for (unsigned w = 0; w < s->workers; w++)
-            if (coord_in_flight(s->node[n].worker[w].coord) != 0)
+            if (s->node[n].up && coord_in_flight(s->node[n].worker[w].coord) != 0)
                 sim_fail(s, "node %u worker %u has %u requests in flight although all is quiet", n,
                          w, coord_in_flight(s->node[n].worker[w].coord));
     for (uint32_t i = 0; i < s->request_count; i++) {
         const struct request *r = s->request[i];
 
-        if (r->accepted && !r->replied &&
+        if (r->accepted && !r->replied && s->node[r->node].up &&
             r->incarnation == s->node[r->node].worker[r->worker].incarnation)
             sim_fail(s, "request %u was never answered", i);
     }
@@ -176,7 +179,7 @@ static void drain_hints(struct sim *s)
         unsigned left = 0;
 
         for (unsigned n = 0; n < s->nodes; n++)
-            left += disk_hints(s, n);
+            left += s->node[n].up ? disk_hints(s, n) : 0;
         if (left == 0)
             return;
         if (second == 60 && s->options.log)
@@ -210,7 +213,7 @@ static void read_all(struct sim *s)
 static void check_late_repair(struct sim *s)
 {
     unsigned k = (unsigned)rand_below(&s->rand, s->keys);
-    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[s->key[k].partition];
 
     if (s->key[k].n < 3)
         return;
@@ -229,7 +232,7 @@ static void check_late_repair(struct sim *s)
 static void check_fallbacks(struct sim *s)
 {
     unsigned k = (unsigned)rand_below(&s->rand, s->keys);
-    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    const struct ring_walk *walk = &s->node[s->reference].index.walk[s->key[k].partition];
 
     if (s->key[k].n < 2 || walk->count <= s->key[k].n)
         return;
@@ -266,10 +269,12 @@ uint64_t sim_run(const struct sim_options *options)
     sim_run_until(s, s->now + sim_range(s, 1, SEC(2)));
     fault_stop(s);
     sim_run_until(s, s->now + SEC(20));
+    ring_settle(s);
     check_quiet(s);
     drain_hints(s);
     check_repaired_by_itself(s);
-    oracle_converged(s, !s->repair);
+    if (s->ring == NULL)
+        oracle_converged(s, !s->repair);
     read_all(s);
     oracle_converged(s, false);
     uint64_t repairs = s->net.repairs;

@@ -10,6 +10,7 @@
  *   repair_net.c, repair_disk.c, repair_check.c  its connections, what it sees of the disk, what must hold
  *   oracle.c  what causality permits, from explicit sets of writes; the checkers
  *   fault.c   chaos
+ *   ring.c    changes of the ring: gossip, copies of partitions, administrators
  *   run.c     the phases of a run: set-up, chaos, healing, final checks
  *   main.c    command line, one child process for each seed
  *
@@ -147,6 +148,7 @@ struct journal {
 
 struct worker;
 
+void disk_blob_drop(struct blob *b); /* one reference */
 int disk_load(struct worker *w, unsigned key, struct slice *object);
 int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *lsn);
 /* Remove a key for good. */
@@ -359,6 +361,8 @@ void oracle_seen(struct sim *s, unsigned key, struct slice object, struct bits *
 /* What a writer knows after an acknowledged write. */
 void oracle_after_write(struct sim *s, const struct request *r, struct slice context,
                         struct bits *seen);
+/* Does a node have a write on disk, or something that has superseded it? */
+bool oracle_node_has(struct sim *s, unsigned node, unsigned key, uint32_t write);
 /* After healing: replicas agree, nothing acknowledged is lost. */
 void oracle_final(struct sim *s);
 void oracle_converged(struct sim *s, bool by_hints_alone);
@@ -449,6 +453,17 @@ void check_repaired_by_itself(struct sim *s);
 void check_wiped(struct sim *s);
 void check_away(struct sim *s);
 
+/* --- ring.c --- */
+
+/* Does the ring change in this run? Sets s->nodes and s->spares; n is the number of replicas. */
+void ring_set_up(struct sim *s, unsigned n);
+void ring_start(struct sim *s);
+/* The node is down: what its gossipd and antientropyd had not saved is gone. */
+void ring_node_gone(struct sim *s, unsigned node);
+void ring_heal(struct sim *s);
+/* After healing: one ring, everything where it belongs. */
+void ring_settle(struct sim *s);
+
 /* --- run.c --- */
 
 struct sim_options {
@@ -456,6 +471,7 @@ struct sim_options {
     unsigned nodes; /* 0: by seed */
     unsigned ops;   /* 0: by seed */
     bool log;
+    bool ring; /* the ring changes in any case */
 };
 
 struct sim {
@@ -489,7 +505,12 @@ struct sim {
     bool forgetful; /* a crash or a damaged disk may have cost hints that were owed */
     uint64_t fault_gap_us;
     unsigned fault_total, fault_weight[SIM_FAULTS];
-    uint32_t amnesiacs; /* bit per node: may lose its disk */
+    uint32_t amnesiacs;    /* bit per node: may lose its disk */
+    struct ring_sim *ring; /* NULL: the ring does not change */
+    bool rivals;           /* changes are made without regard to others under way */
+    unsigned spares;       /* nodes that are in no ring at first */
+    unsigned reference;    /* a node whose ring is everybody's in the end */
+    uint32_t removed;      /* bit per node: taken out by force, never to come back */
     bool chaos, clients_stopped;
     /* the oracle */
     unsigned keys;
