@@ -20,5 +20,11 @@ for bug in W_MINUS_ONE ACK_BEFORE_DURABLE MERGED_BEFORE_DURABLE JOINED_CONTEXT M
     [ "$found" -gt 0 ]
     note $? "$bug is found"
 done
+for bug in SWITCH_BEFORE_WHOLE JOINT_SKIPPED SURE_SKIPPED JOINT_COUNTS_OLD NEW_MEMBER_NOT_WRITTEN NO_FENCE \
+    LOSER_STAYS GIVEN_TO_ONE COMPLETION_DIFFERS; do
+    found=$("$sim" --ring --seeds 1-60 --bug $bug --until-failure --jobs 2 2>/dev/null | grep -c '^FAILED')
+    [ "$found" -gt 0 ]
+    note $? "$bug is found"
+done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

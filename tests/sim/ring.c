@@ -720,12 +720,12 @@ static void deafen(struct sim *s, const struct event *e)
     (void)e;
     if (!s->chaos)
         return;
-    sim_after(s, sim_range(s, MS(10), 4 * s->ring->admin_us), deafen, NULL, 0, 0);
+    sim_after(s, sim_range(s, MS(10), 2 * s->ring->admin_us), deafen, NULL, 0, 0);
     if (!s->node[n].up || s->ring->deaf_until[n] > s->now)
         return;
     sim_trace(s, "deaf", n, duration, 0);
     s->ring->deaf_until[n] = s->now + duration;
-    sim_after(s, sim_range(s, MS(50), MS(1000)), is_missed, NULL, n, 0);
+    sim_after(s, sim_range(s, MS(20), MS(400)), is_missed, NULL, n, 0);
     sim_after(s, duration + sim_range(s, MS(1), MS(200)), hears_again, NULL, n, 0);
 }
 

@@ -73,7 +73,7 @@ static void make_keys(struct sim *s, unsigned n)
         struct key *key = &s->key[k];
 
         key->cart = k % 4 == 1;
-        key->strict = strict && k % 4 == 2;
+        key->strict = strict && (k % 4 == 2 || (s->ring != NULL && k % 4 == 3));
         key->n = n;
         snprintf(key->name, sizeof key->name, "%s%u",
                  key->strict ? "strict"
