@@ -2,6 +2,7 @@
 #ifndef CLOCKWISE_STORE_ENGINE_H
 #define CLOCKWISE_STORE_ENGINE_H
 
+#include "store/boot.h"
 #include "store/bucket.h"
 #include "store/flusher.h"
 #include "store/journal.h"
@@ -20,6 +21,7 @@ struct store {
     uint32_t magic;
     struct store_conf conf;
     char data_dir[512], journal_dir[768];
+    char boot_id[BOOT_ID];
     struct vnode_conf vnode_conf;
     struct flush_conf flush_conf;
     struct vnode **vnodes; /* by partition */

@@ -461,7 +461,8 @@ static int change_meta(struct flush *f)
         return err;
     f->change_count = 0;
     if (v->work.todo & VNODE_RENEW) {
-        f->amnesia = f->rebuild = true;
+        f->amnesia = true;
+        f->rebuild = v->work.bad_count > 0 || (v->work.todo & VNODE_REBUILD) != 0;
         for (uint32_t i = 0; err == 0 && i < v->work.bad_count; i++) {
             err = lmdb_write_del(v->env, LMDB_DATA, position_slice(&v->work.bad[i]));
             if (err == -ERR_NOTFOUND)

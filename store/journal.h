@@ -1,8 +1,12 @@
 /* The journal of one worker: append, group commit, segments. The bytes are in journal_format.h.
  *
- * Three threads: the loop appends to a batch in memory and never blocks; the journal thread (made
- * here) writes batches and syncs them; any other thread may call journal_prepare(), which makes the
- * next segment and recycles old ones and blocks. */
+ * Three threads: the loop appends to a batch in memory and hands it to the kernel once a turn, with one
+ * write into blocks that exist already; the journal thread (made here) syncs, and goes to the next
+ * segment when one is full; any other thread may call journal_prepare(), which makes the next segment
+ * and recycles old ones and blocks.
+ *
+ * What the kernel has survives the death of this process, though not a power cut. So whatever tells
+ * others of a record must wait until it has been handed over: see journal_kick(). */
 #ifndef CLOCKWISE_STORE_JOURNAL_H
 #define CLOCKWISE_STORE_JOURNAL_H
 
@@ -18,7 +22,8 @@ struct journal_conf {
     int durability;                  /* enum store_durability */
     uint64_t next_lsn;               /* first LSN to use */
     uint64_t next_sequence;          /* first segment number to use */
-    void (*progress)(void *arg);     /* called by the journal thread when durable has moved */
+    void (*progress)(void *arg);     /* called by the journal thread when durable has moved,
+                                      * or the batch no longer waits for a segment */
     void (*need_prepare)(void *arg); /* called by any thread when journal_prepare() has work */
     void *arg;
 };
@@ -32,7 +37,8 @@ struct journal_stats {
 /* Make the first segment and the thread. */
 int journal_open(struct journal **out, const struct journal_conf *conf);
 
-/* Write CLEAN after everything appended, sync, end the thread, free. The files stay. */
+/* Write CLEAN after everything appended, sync, end the thread, free. The files stay, but for the
+ * prepared one. */
 void journal_close(struct journal *j);
 
 /* A segment from an earlier run (path is made from the sequence): released like the others when
@@ -48,13 +54,16 @@ int journal_check(struct journal *j, size_t payload, bool shrinks);
 uint64_t journal_append(struct journal *j, enum journal_type type, uint32_t partition,
                         struct slice a, struct slice b, struct slice c);
 
-/* Bytes that wait for the write in progress to end. journal_check() refuses from 32 MiB on. */
+/* Bytes that wait for the next segment. journal_check() refuses from 32 MiB on. */
 uint64_t journal_backlog(const struct journal *j);
 
-/* Wake the journal thread if anything has been appended. */
-void journal_kick(struct journal *j);
+/* Hand everything appended to the kernel, and wake the journal thread to sync it. True if the kernel
+ * has it all; false while the rest waits for the next segment: progress is called when it has been
+ * written, and others must not be told of it before. Ends the process if the write fails. */
+bool journal_kick(struct journal *j);
 
-/* Everything up to this LSN is on disk (always) or handed to the system (everysec, never). */
+/* Everything up to this LSN is on disk (always) or handed to the kernel (everysec, never; then
+ * journal_kick() itself may move it, without a call of progress). */
 uint64_t journal_durable(const struct journal *j);
 
 /* The LSN that the next record will get. */

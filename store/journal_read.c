@@ -314,6 +314,8 @@ static int replay_record(struct walker *w, struct journal_record *record, struct
     if (rc != 0)
         return rc;
     r->records++;
+    /* Whoever opens a journal makes a segment before it appends: a CLEAN in an older one says nothing. */
+    r->clean = record->type == JOURNAL_CLEAN && w->index + 1 == w->count;
     r->next_lsn = record->lsn + 1;
     r->segments[w->index].last_lsn = record->lsn;
     r->segments[w->index].unused = false;
@@ -351,6 +353,7 @@ int journal_replay(const char *dir, struct journal_replay *r)
     rc = list_segments(dir, r);
     w.segments = r->segments;
     w.count = r->segment_count;
+    r->clean = r->segment_count == 0;
     for (uint32_t i = 0; i < w.count; i++) {
         total += r->segments[i].bytes;
         r->next_sequence = r->segments[i].sequence + 1;

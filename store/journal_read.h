@@ -23,6 +23,7 @@ struct journal_replay {
     uint64_t next_lsn;                /* after the newest good record; 1 for an empty journal */
     uint64_t next_sequence;           /* free segment number */
     uint64_t damaged;                 /* places where durable records cannot be read */
+    bool clean;                       /* it was closed in an orderly way, or there is none */
     uint64_t torn;                    /* records of an unfinished batch that were cut off */
     struct journal_segment *segments; /* owned; oldest first */
     uint32_t segment_count;

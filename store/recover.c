@@ -109,8 +109,8 @@ static void report(void *arg, uint64_t done, uint64_t total)
         s->conf.progress(s->conf.progress_arg, "replaying journal", done, total);
 }
 
-/* Durable records of this worker cannot be read and nobody knows whose they were: every vnode that
- * it had has forgotten something. */
+/* Records of this worker are lost and nobody knows whose they were: every vnode that it had has
+ * forgotten something. */
 static int renew_vnodes_of(struct store *s, uint32_t worker)
 {
     int err = 0;
@@ -173,6 +173,12 @@ int recover_journal(struct store *s, const char *dir, uint32_t worker, struct jo
         err = renew_vnodes_of(s, worker);
     } else if (err == 0 && r->segment_count == 0 && had_vnodes(s, worker)) {
         log_error("the journal of worker %u is gone", worker);
+        err = renew_vnodes_of(s, worker);
+    } else if (err == 0 && !r->clean && !boot_is_same(dir, s->boot_id)) {
+        log_notice(
+            "journal of worker %u: the power was cut, and its newest records may be lost: its "
+            "vnodes take new ids",
+            worker);
         err = renew_vnodes_of(s, worker);
     }
     if (err == 0 && r->records > 0)

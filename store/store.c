@@ -59,6 +59,10 @@ int engine_init(struct store *s, const struct store_conf *conf)
     s->partitions = 1u << conf->q_bits;
     if (snprintf(s->data_dir, sizeof s->data_dir, "%s", conf->data_dir) >= (int)sizeof s->data_dir)
         return -ERR_INVAL;
+    if (conf->boot_id == NULL)
+        boot_read_id(s->boot_id);
+    else
+        snprintf(s->boot_id, sizeof s->boot_id, "%s", conf->boot_id);
     s->vnode_conf = (struct vnode_conf){
         .data_dir = s->data_dir,
         .worker = conf->worker,
@@ -183,6 +187,8 @@ int store_open(struct store **out, const struct store_conf *conf)
     }
     if (err == 0)
         err = recover_journal(s, s->journal_dir, conf->worker, &replay);
+    if (err == 0)
+        err = boot_note(s->journal_dir, s->boot_id);
     if (err == 0)
         err = start_threads(s, &replay);
     journal_replay_free(&replay);
@@ -736,15 +742,20 @@ void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms)
     s->pressed = store_pressure(s);
 }
 
-void store_kick(struct store *s)
+bool store_kick(struct store *s)
 {
+    bool all;
+
     engine_reset_readers(s);
-    journal_kick(s->journal);
+    all = journal_kick(s->journal);
     start_flushes(s);
+    return all;
 }
 
 bool store_pressure(const struct store *s)
 {
+    if (journal_backlog(s->journal) > BACKLOG)
+        return true;
     return s->pool.used > s->conf.write_buffer_bytes / 100 * PRESSURE_AT && !flush_is_stuck(s);
 }
 

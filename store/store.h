@@ -2,8 +2,8 @@
  * environment per vnode. Used by workers, by tests and by bench-store.
  *
  * Threads: all functions here are called from one thread (the worker's loop) and never block for
- * longer than a page fault; a journal thread does nothing but write and fdatasync, a flush thread
- * nothing but write LMDB. Completion is a number: store_put() answers the journal sequence number
+ * longer than a page fault or a write to the page cache; a journal thread does nothing but fdatasync,
+ * a flush thread nothing but write LMDB. Completion is a number: store_put() answers the journal sequence number
  * (LSN) of its record; store_durable() says up to which LSN everything is on disk; the descriptor
  * store_event_fd() becomes readable when that has moved or when a flush has finished, and
  * store_turn() must then be called.
@@ -11,7 +11,8 @@
  * Files below the data directory:
  *   vnodes/<partition>/   LMDB environment: data, expiry index, Merkle leaves, hints, meta
  *   vnodes/<partition>.id which vnode is expected there (store/vnode.h)
- *   journal/<worker>/     segments NNNNNNNNNNNN.wal (store/journal_format.h), reserve.wal
+ *   journal/<worker>/     segments NNNNNNNNNNNN.wal (store/journal_format.h), reserve.wal, boot
+ *                         (store/boot.h)
  *   quarantine/           vnodes that could not be read
  * docs/storage.md explains how they work together.
  *
@@ -38,6 +39,7 @@ struct store_conf {
     uint64_t map_bytes;          /* LMDB map size of one vnode (address space, not memory) */
     uint64_t segment_bytes;      /* journal segment size, preallocated */
     uint32_t flush_age_ms;       /* a buffer older than this is flushed */
+    const char *boot_id;         /* NULL: of the running kernel; something else only for tests */
     bool no_leaves;              /* keep no Merkle leaves: only to measure what they cost */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total); /* recovery */
     void *progress_arg; /* progress may be NULL */
@@ -114,8 +116,8 @@ int store_put(struct store *s, uint32_t partition, const struct position *pos, s
               bool shrinks, uint64_t *lsn);
 
 /* Everything with an LSN up to the result is durable as the configuration understands it: always,
- * synced; everysec and never, written. To be woken for what comes later, read it after
- * store_turn(), not before. */
+ * synced; everysec and never, written: then store_kick() moves it, and the descriptor says nothing of
+ * that. To be woken for what comes later, read it after store_turn(), not before. */
 uint64_t store_durable(const struct store *s);
 
 /* Becomes readable when store_turn() has something to do. Owned by the store. */
@@ -125,8 +127,11 @@ int store_event_fd(const struct store *s);
  * and at least every 100 ms. now_ms is wall time, for expiry. */
 void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms);
 
-/* Hand everything appended in this turn of the loop to the journal thread. Call once per turn. */
-void store_kick(struct store *s);
+/* Hand everything written in this turn of the loop to the kernel, so that it survives this process, and
+ * have it synced. Call once per turn, before anybody else can hear of those writes. False if something
+ * is still in memory only, for want of a journal segment: then nobody may be told of it yet; the
+ * descriptor becomes readable when it is worth asking again. Blocks for a write to the page cache. */
+bool store_kick(struct store *s);
 
 /* True while buffers are so full that clients must be slowed down. Not while they cannot be flushed to
  * a full disk: then reads and deletes go on, and writes are refused. */

@@ -351,7 +351,7 @@ static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool creat
         log_error("vnode %" PRIu32 " has damaged leaf hashes: it takes a new id", v->partition);
         take_new_id(&v->work.meta, STANDING_MISSING);
         found->renewed = true;
-        v->want |= VNODE_RENEW; /* rebuilds them */
+        v->want |= VNODE_RENEW | VNODE_REBUILD;
         v->leaf_bits = v->work.meta.leaf_bits;
         err = 0;
     }

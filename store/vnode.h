@@ -17,7 +17,8 @@
  * A new id is taken when: the folder is made; the folder is missing though it was expected; the
  * environment cannot be read (then it goes to quarantine); data.mdb is not the file that was made
  * here (a copy that came back from a backup); the .id file is missing or names another id; a
- * record is damaged; the journal of its worker is damaged or gone. Each start of a store has dot
+ * record is damaged; the journal of its worker is damaged or gone, or has no end and the power was
+ * cut (boot.h). Each start of a store has dot
  * numbers of its own (starts.h); more are reserved on disk in blocks before use, and a start never goes
  * on inside a block.
  *
@@ -45,14 +46,15 @@ _Static_assert(sizeof(struct vnode_meta) == 72, "meta layout");
 
 /* What the flush thread is asked to do with a vnode. */
 enum {
-    VNODE_FLUSH = 1,   /* write the frozen buffers */
-    VNODE_RESERVE = 2, /* another block of dot numbers */
-    VNODE_RENEW = 4,   /* something was forgotten: take a new id */
-    VNODE_EXPIRE = 8,  /* drop values that have expired */
-    VNODE_DROP = 16,   /* close and remove */
-    VNODE_MARK = 64,   /* set standing and horizon */
-    VNODE_PURGE = 128, /* remove tombstones that the horizon has passed */
-    VNODE_WIPE = 32,   /* remove all rows: what recovery flushed was dropped later */
+    VNODE_FLUSH = 1,     /* write the frozen buffers */
+    VNODE_RESERVE = 2,   /* another block of dot numbers */
+    VNODE_RENEW = 4,     /* something was forgotten: take a new id */
+    VNODE_EXPIRE = 8,    /* drop values that have expired */
+    VNODE_DROP = 16,     /* close and remove */
+    VNODE_WIPE = 32,     /* remove all rows: what recovery flushed was dropped later */
+    VNODE_MARK = 64,     /* set standing and horizon */
+    VNODE_PURGE = 128,   /* remove tombstones that the horizon has passed */
+    VNODE_REBUILD = 256, /* make all leaf hashes anew */
 };
 
 #define VNODE_BAD 8 /* damaged positions noted at a time */

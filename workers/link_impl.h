@@ -109,12 +109,16 @@ struct link_set {
     int gossip_fd;
 };
 
+/* link_set.c */
+bool link_set_may_leave(const struct link_set *s);
+
 /* link_out.c */
 void link_out_init(struct link *l, struct link_set *s, uint16_t member, uint16_t worker,
                    const struct member *m);
 void link_out_close(struct link *l);
 void link_out_connect(struct link *l);
 int link_out_send(struct link *l, const struct msg *m);
+void link_out_queue(struct link *l); /* have it flushed at the end of the turn */
 void link_out_flush(struct link *l);
 void link_out_fail(struct link *l); /* close, tell of it, try again later */
 void link_out_heard(struct link *l);
@@ -131,7 +135,7 @@ int link_mail_open(struct link_set *s);
 void link_mail_close(struct link_set *s);
 int link_mail_send(struct link_set *s, uint16_t worker, const struct msg *m);
 void link_mail_take(struct link_set *s);
-bool link_mail_before_sleep(struct link_set *s);
+bool link_mail_before_sleep(struct link_set *s, bool may_leave);
 void link_mail_after_sleep(struct link_set *s);
 void link_mail_refresh(struct link_set *s, uint16_t worker);
 void link_mail_down(struct link_set *s, uint16_t worker);

@@ -181,14 +181,15 @@ static void wake(struct link_set *s, uint16_t worker)
     (void)ignored;
 }
 
-bool link_mail_before_sleep(struct link_set *s)
+bool link_mail_before_sleep(struct link_set *s, bool may_leave)
 {
     if (s->mail_in == NULL)
         return false;
     for (uint16_t i = 0; i < s->conf.workers; i++) {
         if (i == s->conf.worker)
             continue;
-        push(s, i);
+        if (may_leave)
+            push(s, i);
         bool due = mailbox_should_wake(s->mail_out, i);
         if (mailbox_in_should_wake(s->mail_in, i) || due)
             wake(s, i);

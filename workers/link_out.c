@@ -219,11 +219,22 @@ static int write_out(struct link *l, struct buf *b)
     return 1;
 }
 
+void link_out_queue(struct link *l)
+{
+    if (l->queued)
+        return;
+    l->queued = true;
+    l->next_dirty = l->set->dirty;
+    l->set->dirty = l;
+}
+
 void link_out_flush(struct link *l)
 {
     int rc = write_out(l, &l->hello);
 
-    if (rc == 1 && l->state == LINK_UP)
+    if (rc == 1 && l->state == LINK_UP && !link_set_may_leave(l->set))
+        link_out_queue(l);
+    else if (rc == 1 && l->state == LINK_UP)
         rc = write_out(l, &l->out);
     if (rc < 0) {
         link_out_fail(l);
@@ -249,11 +260,7 @@ int link_out_send(struct link *l, const struct msg *m)
     s->stats.sent++;
     if (l->waiting_us == 0)
         l->waiting_us = loop_now_us(s->loop);
-    if (!l->queued) {
-        l->queued = true;
-        l->next_dirty = s->dirty;
-        s->dirty = l;
-    }
+    link_out_queue(l);
     return 0;
 }
 

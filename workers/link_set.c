@@ -170,9 +170,14 @@ static void open_member(struct link_set *s, uint16_t i, const struct member *m)
     }
 }
 
+bool link_set_may_leave(const struct link_set *s)
+{
+    return s->events.may_leave == NULL || s->events.may_leave(s->events.arg);
+}
+
 static void flush_dirty(struct link_set *s)
 {
-    while (s->dirty != NULL) {
+    while (s->dirty != NULL && link_set_may_leave(s)) {
         struct link *l = s->dirty;
 
         s->dirty = l->next_dirty;
@@ -180,6 +185,14 @@ static void flush_dirty(struct link_set *s)
         if (l->state == LINK_UP)
             link_out_flush(l);
     }
+}
+
+static void queue_unsent(struct link_set *s)
+{
+    for (uint16_t i = 0; i < s->members; i++)
+        for (uint16_t w = 0; w < s->link_count[i]; w++)
+            if (buf_len(&s->links[i][w].out) > 0)
+                link_out_queue(&s->links[i][w]);
 }
 
 void link_set_set_view(struct link_set *s, const struct ring_view *v)
@@ -203,6 +216,7 @@ void link_set_set_view(struct link_set *s, const struct ring_view *v)
         if (i != v->self && m->state != MEMBER_LEFT && m->address[0] != 0 && s->link_count[i] == 0)
             open_member(s, i, m);
     }
+    queue_unsent(s);
 }
 
 /* ---- the loop ---- */
@@ -212,7 +226,7 @@ static bool before_sleep(void *arg)
     struct link_set *s = arg;
 
     flush_dirty(s);
-    return link_mail_before_sleep(s);
+    return link_mail_before_sleep(s, link_set_may_leave(s));
 }
 
 static void after_sleep(void *arg)

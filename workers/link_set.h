@@ -31,6 +31,9 @@ struct link_set_events {
     /* What was sent to this worker and is not answered yet will not be answered. Called at most once
      * for each thing sent. The worker may be reachable (again) already. */
     void (*on_down)(void *arg, uint16_t member, uint16_t worker);
+    /* Asked before anything queued leaves, wherever in a turn that is: does what it tells of survive
+     * this process? false: everything stays queued until the next turn. NULL: always. */
+    bool (*may_leave)(void *arg);
 };
 
 struct link_set_conf {

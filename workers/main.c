@@ -308,6 +308,15 @@ static void open_coord(struct worker *w)
                           rand_id());
 }
 
+/* A replica that hears of a write which its coordinator then forgets would be made to drop it, and what
+ * it superseded, by the coordinator's next write of that key. */
+static bool may_leave(void *arg)
+{
+    struct worker *w = arg;
+
+    return store_kick(w->store);
+}
+
 static void open_links(struct worker *w)
 {
     struct link_set_conf conf = {
@@ -321,7 +330,8 @@ static void open_links(struct worker *w)
         .tls = w->peer_tls,
         .seg = &w->seg,
     };
-    struct link_set_events events = {.arg = w, .on_message = on_message, .on_down = on_link_down};
+    struct link_set_events events = {
+        .arg = w, .on_message = on_message, .on_down = on_link_down, .may_leave = may_leave};
 
     snprintf(conf.cluster, sizeof conf.cluster, "%s", w->conf.cluster.name);
     snprintf(conf.secret, sizeof conf.secret, "%s", w->conf.cluster.secret);

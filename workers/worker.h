@@ -54,6 +54,7 @@ struct worker {
     struct loop_hook turn_hook;
     struct loop_timer coord_timer, handoff_timer, slow_timer, drain_timer, ring_timer, open_timer;
     uint64_t coord_deadline_us;
+    uint64_t durable; /* what the coordination has been told */
     uint64_t started_us;
     uint64_t turn_started_us;
     uint64_t drain_deadline_us;

@@ -85,11 +85,17 @@ bool worker_turn_ring(struct worker *w)
 
 /* ---- store and deadlines ---- */
 
+static void tell_durable(struct worker *w)
+{
+    w->durable = store_durable(w->store);
+    coord_durable(w->coord, w->durable, w->engine.now_us);
+    repair_host_durable(w->repair, w->durable);
+}
+
 static void collect_store(struct worker *w)
 {
     store_turn(w->store, w->engine.now_us, w->engine.wall_ms);
-    coord_durable(w->coord, store_durable(w->store), w->engine.now_us);
-    repair_host_durable(w->repair, store_durable(w->store));
+    tell_durable(w);
 }
 
 static void on_store(void *arg, uint32_t events)
@@ -124,7 +130,9 @@ static bool before_sleep(void *arg)
             loop_arm(w->loop, &w->coord_timer, deadline, on_coord_deadline, w);
     }
     handoff_host_turn(w);
-    store_kick(w->store);
+    store_kick(w->store); /* the links' hook comes later: nobody hears of a write before this */
+    if (store_durable(w->store) != w->durable)
+        tell_durable(w);
     if (w->turn_started_us != 0) {
         uint64_t now = clock_mono_us();
         uint64_t busy = now - w->turn_started_us;

@@ -333,7 +333,9 @@ void disk_crashed(struct worker *w, bool power)
     struct journal *j = &w->journal;
 
     w->tail_lost = power;
-    make_durable(w, power ? (uint32_t)sim_range(w->sim, 0, j->count) : j->count);
+    make_durable(w, power || COORD_BUG(SENT_BEFORE_WRITTEN)
+                        ? (uint32_t)sim_range(w->sim, 0, j->count)
+                        : j->count);
     for (uint32_t i = 0; i < j->count; i++)
         disk_blob_drop(j->ops[i].object);
     j->first_lsn += j->count;

@@ -32,6 +32,7 @@ struct node {
     int listen_fd;
     uint16_t port;
     bool frozen;
+    bool held; /* nothing may leave */
     /* what came */
     uint64_t messages, next_token, downs;
     uint16_t last_member, last_worker;
@@ -75,6 +76,13 @@ static void on_down(void *arg, uint16_t member, uint16_t worker)
         (void)link_set_send(n->set, member, worker, &m);
 }
 
+static bool may_leave(void *arg)
+{
+    const struct node *n = arg;
+
+    return !n->held;
+}
+
 static void listen_on(struct node *n, uint16_t port)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
@@ -94,7 +102,8 @@ static void listen_on(struct node *n, uint16_t port)
 static void start(struct world *w, unsigned i)
 {
     struct node *n = &w->node[i];
-    struct link_set_events events = {.arg = n, .on_message = on_message, .on_down = on_down};
+    struct link_set_events events = {
+        .arg = n, .on_message = on_message, .on_down = on_down, .may_leave = may_leave};
 
     n->loop = loop_new();
     n->conf.self.b[0] = (uint8_t)(i + 1);
@@ -231,6 +240,27 @@ static void test_both_ways(void **state)
     assert_int_equal(a->downs + b->downs, 0);
     /* A turn's messages go in one write, as long as the socket takes it. */
     assert_true(stats_of(a).writes < 1000);
+    free_world(w);
+}
+
+static void test_held(void **state)
+{
+    struct world *w = make_world(2, "");
+    struct node *a = &w->node[0], *b = &w->node[1];
+
+    (void)state;
+    for (unsigned i = 0; i < w->count; i++)
+        w->node[i].held = i == 0; /* from before the handshake on */
+    show_view(w);
+    assert_int_equal(say(a, 1, 0), 0);
+    UNTIL(w, stats_of(a).links_up == 1 && stats_of(b).links_up == 1);
+    assert_int_equal(say(a, 1, 1), 0);
+    show_view(w); /* a new view flushes what is queued: not this */
+    run_for(w, 100000);
+    assert_int_equal(b->messages, 0);
+    a->held = false;
+    UNTIL(w, b->messages == 2);
+    assert_int_equal(a->downs, 0);
     free_world(w);
 }
 
@@ -542,7 +572,8 @@ struct family {
 static void start_sibling(struct family *f, unsigned i)
 {
     struct node *n = &f->w->node[i];
-    struct link_set_events events = {.arg = n, .on_message = on_message, .on_down = on_down};
+    struct link_set_events events = {
+        .arg = n, .on_message = on_message, .on_down = on_down, .may_leave = may_leave};
 
     n->conf.self.b[0] = 1;
     n->conf.worker = (uint16_t)i;
@@ -598,12 +629,20 @@ static void test_siblings(void **state)
     }
     UNTIL(f.w, a->messages == 20000 && b->messages == 20000);
     assert_int_equal(b->last_worker, 0);
+    /* What may not leave yet stays. */
+    struct msg held = {.kind = MSG_MERGED, .u.MERGED = {.request = 20000}};
+    a->held = true;
+    assert_int_equal(link_set_send(a->set, 0, 1, &held), 0);
+    run_for(f.w, 20000);
+    assert_int_equal(b->messages, 20000);
+    a->held = false;
+    UNTIL(f.w, b->messages == 20001);
     /* Larger than the ring. */
     struct msg big = {.kind = MSG_READ_DONE};
     uint8_t *value = calloc(1, 5u << 20);
     big.u.READ_DONE.object = slice_of(value, 5u << 20);
     assert_int_equal(link_set_send(a->set, 0, 1, &big), 0);
-    UNTIL(f.w, b->messages == 20001);
+    UNTIL(f.w, b->messages == 20002);
     assert_int_equal(buf_len(&b->last_object), 5u << 20);
     /* A restart: told once, then the successor is spoken to. */
     stop_sibling(&f, 1);
@@ -638,6 +677,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST("messages arrive both ways, each once, in order, in few writes", test_both_ways),
+        TEST("nothing leaves before what it tells of may be known", test_held),
         TEST("large messages pass, and output is bounded", test_large),
         TEST("another secret or another cluster is not let in", test_strangers),
         TEST("a dead worker is told of, skipped, and found again", test_death),
