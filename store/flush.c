@@ -22,6 +22,7 @@ enum {
     PAGE = 4096,
     EXPIRE_ROWS = 512, /* rows dropped in one transaction */
     EXPIRY_KEY = 8 + POSITION_BYTES,
+    NEW_ID = VNODE_RENEW | VNODE_NEW_ID,
 };
 
 struct leaf_change {
@@ -38,7 +39,8 @@ struct flush {
     struct leaf_change *changes; /* leaves that the open transaction has rewritten */
     uint32_t change_count, change_capacity;
     uint64_t records, bytes;
-    bool amnesia;      /* a damaged record was met */
+    bool amnesia;      /* something is lost: a damaged record was met, say */
+    bool renew;        /* a new id is wanted, amnesia or not */
     bool rebuild;      /* all leaf hashes must be made anew */
     uint64_t *rebuilt; /* the new ones, until they are committed */
 };
@@ -296,7 +298,7 @@ static int commit(struct flush *f)
 {
     struct vnode *v = f->v;
     struct vnode_meta before = v->work.meta;
-    bool renew = f->amnesia;
+    bool renew = f->amnesia || f->renew;
     int err = 0;
 
     if (f->conf->leaves && merkle_leaf_bits(lmdb_write_count(v->env, LMDB_DATA),
@@ -306,7 +308,7 @@ static int commit(struct flush *f)
         v->work.meta.id = rand_id();
         v->work.meta.reserved = VNODE_DOT_BLOCK;
         v->work.meta.horizon_ms = 0;
-        if (v->work.meta.standing == STANDING_WHOLE)
+        if (f->amnesia && v->work.meta.standing == STANDING_WHOLE)
             v->work.meta.standing = STANDING_MISSING;
     }
     if (f->rebuild && f->conf->leaves)
@@ -328,9 +330,9 @@ static int commit(struct flush *f)
         return err;
     }
     adopt_leaves(f);
-    f->rebuild = f->amnesia = false;
+    f->rebuild = f->amnesia = f->renew = false;
     if (renew) {
-        log_error("vnode %" PRIu32 " met damaged records: it takes a new id", v->partition);
+        log_notice("vnode %" PRIu32 " takes a new id", v->partition);
         v->work.renewed = true;
         if (!atomic_load(&v->unlinked))
             err = vnode_write_id(f->conf->data_dir, &v->work.meta, f->conf->worker);
@@ -460,8 +462,9 @@ static int change_meta(struct flush *f)
     if (err != 0)
         return err;
     f->change_count = 0;
-    if (v->work.todo & VNODE_RENEW) {
-        f->amnesia = true;
+    if (v->work.todo & NEW_ID) {
+        f->renew = true;
+        f->amnesia = (v->work.todo & VNODE_RENEW) != 0;
         f->rebuild = v->work.bad_count > 0 || (v->work.todo & VNODE_REBUILD) != 0;
         for (uint32_t i = 0; err == 0 && i < v->work.bad_count; i++) {
             err = lmdb_write_del(v->env, LMDB_DATA, position_slice(&v->work.bad[i]));
@@ -477,7 +480,7 @@ static int change_meta(struct flush *f)
     } else {
         err = commit(f);
     }
-    if (err != 0 && !(v->work.todo & VNODE_RENEW))
+    if (err != 0 && !(v->work.todo & NEW_ID))
         v->work.meta.reserved -= VNODE_DOT_BLOCK;
     if (err == 0)
         v->work.bad_count = 0;
@@ -653,7 +656,7 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
         v->env); /* one forgotten snapshot would make the file grow without end */
     if (v->work.todo & VNODE_WIPE)
         err = wipe(&f);
-    if (err == 0 && v->work.todo & (VNODE_RENEW | VNODE_RESERVE))
+    if (err == 0 && v->work.todo & (NEW_ID | VNODE_RESERVE))
         err = change_meta(&f);
     if (err == 0 && v->work.todo & VNODE_FLUSH) {
         err = flush_objects(&f);

@@ -109,9 +109,9 @@ static void report(void *arg, uint64_t done, uint64_t total)
         s->conf.progress(s->conf.progress_arg, "replaying journal", done, total);
 }
 
-/* Records of this worker are lost and nobody knows whose they were: every vnode that it had has
- * forgotten something. */
-static int renew_vnodes_of(struct store *s, uint32_t worker)
+/* Records of this worker are lost and nobody knows whose they were: every vnode that it had takes a new
+ * id. */
+static int renew_vnodes_of(struct store *s, uint32_t worker, unsigned how)
 {
     int err = 0;
 
@@ -125,7 +125,7 @@ static int renew_vnodes_of(struct store *s, uint32_t worker)
             if (err != 0)
                 break;
         }
-        err = work_now(s, s->vnodes[p], VNODE_RENEW);
+        err = work_now(s, s->vnodes[p], how);
     }
     return err;
 }
@@ -161,6 +161,8 @@ static int disown_vnodes_of(struct store *s, uint32_t worker)
 
 int recover_journal(struct store *s, const char *dir, uint32_t worker, struct journal_replay *r)
 {
+    /* With always, a power cut takes only what nobody was told to be durable. */
+    unsigned how = s->conf.durability == STORE_ALWAYS ? VNODE_NEW_ID : VNODE_RENEW;
     uint64_t begin = clock_mono_us();
     int err;
 
@@ -170,16 +172,16 @@ int recover_journal(struct store *s, const char *dir, uint32_t worker, struct jo
     err = journal_replay(dir, r);
     if (err == 0 && r->damaged > 0) {
         s->stats.corrupt_records += r->damaged;
-        err = renew_vnodes_of(s, worker);
+        err = renew_vnodes_of(s, worker, VNODE_RENEW);
     } else if (err == 0 && r->segment_count == 0 && had_vnodes(s, worker)) {
         log_error("the journal of worker %u is gone", worker);
-        err = renew_vnodes_of(s, worker);
+        err = renew_vnodes_of(s, worker, VNODE_RENEW);
     } else if (err == 0 && !r->clean && !boot_is_same(dir, s->boot_id)) {
         log_notice(
             "journal of worker %u: the power was cut, and its newest records may be lost: its "
             "vnodes take new ids",
             worker);
-        err = renew_vnodes_of(s, worker);
+        err = renew_vnodes_of(s, worker, how);
     }
     if (err == 0 && r->records > 0)
         log_info("journal of worker %u: %" PRIu64 " records replayed in %" PRIu64 " ms", worker,

@@ -144,6 +144,6 @@ int store_verify(struct store *s, uint32_t partition, const struct position *pos
         return 0;
     log_error("vnode %u: rows are missing from a leaf of its tree", partition);
     v->renewing = true;
-    engine_submit(s, v, VNODE_RENEW);
+    engine_submit(s, v, VNODE_RENEW | VNODE_REBUILD);
     return 0;
 }

@@ -613,7 +613,7 @@ void engine_collect(struct store *s, struct vnode *v)
 
     v->busy = false;
     if (w->err != 0) {
-        v->want |= w->todo & VNODE_FLUSH;
+        v->want |= w->todo & (VNODE_FLUSH | VNODE_REBUILD);
         v->retry_us = s->now_us + RETRY_US;
     } else if (w->todo & VNODE_FLUSH) {
         forget_flushing(s, v);

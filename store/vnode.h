@@ -55,6 +55,7 @@ enum {
     VNODE_MARK = 64,     /* set standing and horizon */
     VNODE_PURGE = 128,   /* remove tombstones that the horizon has passed */
     VNODE_REBUILD = 256, /* make all leaf hashes anew */
+    VNODE_NEW_ID = 512,  /* take a new id, though nothing is lost that others were promised */
 };
 
 #define VNODE_BAD 8 /* damaged positions noted at a time */
