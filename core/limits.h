@@ -67,7 +67,7 @@
 #define LIMIT_ACL_RULES     256        /* about commands, of one user */
 #define LIMIT_ACL_RULE      4096       /* bytes of a pattern */
 #define LIMIT_ACL_TEXT      (4u << 20) /* bytes of all users as text */
-#define LIMIT_ACL_LOG       128        /* refusals remembered by one worker, as in Redis */
+#define LIMIT_ACL_LOG       1000       /* refusals remembered by one worker */
 
 /* Work in flight, per worker. */
 #define LIMIT_REQUESTS 16384 /* coordinated requests */

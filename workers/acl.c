@@ -197,14 +197,19 @@ static bool same_rights(const struct acl_user *x, const struct acl_user *y)
 static const char *parse_user(struct acl *fresh, struct slice line, uint64_t birth,
                               const struct acl *old)
 {
+    static char duplicate[LIMIT_ACL_NAME + 32]; /* one thread; looked at before the next line */
+
     struct slice name = next_word(&line), rule;
     const char *why = NULL;
     const struct acl_user *before;
 
     if (!acl_user_name_ok(name))
         return "Usernames can't contain spaces or null characters, nor be empty or too long";
-    if (acl_find(fresh, name) != NULL)
-        return "the user is there twice";
+    if (acl_find(fresh, name) != NULL) {
+        snprintf(duplicate, sizeof duplicate, "Duplicate user '%.*s' found", (int)name.len,
+                 name.data);
+        return duplicate;
+    }
     struct acl_user *u = acl_user_new(name, birth);
     if (u == NULL)
         return err_text(-ERR_NOMEM);

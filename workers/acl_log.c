@@ -36,13 +36,18 @@ static uint32_t find(const struct acl_log *l, uint64_t now_ms, const char *reaso
         }
     }
     *found = false;
-    return l->count < LIMIT_ACL_LOG ? l->count : LIMIT_ACL_LOG - 1;
+    return l->count < l->most ? l->count : l->most - 1;
 }
 
 void acl_log_note(struct acl_log *l, uint64_t now_ms, const char *reason, struct slice object,
                   struct slice user, struct slice client)
 {
     bool found;
+
+    if (l->most == 0)
+        return;
+    while (l->count > l->most)
+        free(l->entries[--l->count]);
     uint32_t at = find(l, now_ms, reason, object, user, &found);
     struct acl_log_entry *e = at < l->count ? l->entries[at] : malloc(sizeof *e);
 

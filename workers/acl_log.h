@@ -19,6 +19,7 @@ struct acl_log_entry {
 
 struct acl_log {
     uint64_t next_id;
+    uint32_t most; /* how many may be kept */
     uint32_t count;
     struct acl_log_entry *entries[LIMIT_ACL_LOG]; /* newest first */
 };

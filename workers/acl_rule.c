@@ -180,9 +180,10 @@ static const char *change_command(struct acl_user *u, struct slice name, bool ye
     c = command_find(slice_of(name.data, at));
     if (c == NULL)
         return is_refused(slice_of(name.data, at)) ? NULL : UNKNOWN_NAME;
-    if (memchr(argument.data, '|', argument.len) != NULL)
+    bool deeper = memchr(argument.data, '|', argument.len) != NULL;
+    if (command_is_container(c) && deeper)
         return FIRST_OF_SUB;
-    if (command_is_container(c) || !yes)
+    if (command_is_container(c) || deeper || !yes)
         return UNKNOWN_NAME;
     return acl_user_add_first(u, index_of(c), argument);
 }

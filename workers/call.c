@@ -109,6 +109,7 @@ void call_note_refusal(struct call *call, const char *reason, struct slice objec
 {
     struct resp_out text;
 
+    call->clients->acl_log.most = call->engine->conf.acl_log;
     resp_init(&text);
     cmd_client_describe(call->conn, &text);
     size_t len = buf_len(&text.buf);

@@ -20,6 +20,13 @@ static int shown(struct slice s)
     return (int)(s.len < SHOWN ? s.len : SHOWN);
 }
 
+static enum call_result too_many(struct call *call)
+{
+    return call_errorf(
+        call, "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try ACL HELP.",
+        shown(call->argv[1]), call->argv[1].data);
+}
+
 /* ---- changes, which all workers of the node have to hear of ---- */
 
 /* CALL_AGAIN: another worker is changing something. Otherwise *rc says whether the change may be
@@ -272,8 +279,7 @@ enum call_result cmd_acl_cat(struct call *call)
     size_t count = 0;
 
     if (call->argc > 3)
-        return call_errorf(call, "ERR wrong number of arguments for '%s' command",
-                           call->command->name);
+        return too_many(call);
     int category = call->argc == 3 ? acl_category_find(call->argv[2]) : 0;
     if (category < 0)
         return call_errorf(call, "ERR Unknown category '%.*s'", shown(call->argv[2]),
@@ -304,8 +310,7 @@ enum call_result cmd_acl_genpass(struct call *call)
     int64_t bits = 256;
 
     if (call->argc > 3)
-        return call_errorf(call, "ERR wrong number of arguments for '%s' command",
-                           call->command->name);
+        return too_many(call);
     if (call->argc == 3 && !call_int64(call, 2, &bits))
         return call_not_integer(call);
     if (bits <= 0 || bits > 4096)
@@ -355,8 +360,7 @@ enum call_result cmd_acl_log(struct call *call)
     int64_t most = 10;
 
     if (call->argc > 3)
-        return call_errorf(call, "ERR wrong number of arguments for '%s' command",
-                           call->command->name);
+        return too_many(call);
     if (call->argc == 3 && call_is(call, 2, "reset")) {
         acl_log_clear(&call->clients->acl_log);
         return cmd_ok(call);

@@ -146,6 +146,10 @@ static void info_stats(struct resp_out *b, const struct call *call, const struct
                 (ull)s->command_errors, (ull)s->protocol_errors, (ull)s->slow_readers,
                 (ull)s->auth_failures, (ull)s->moved, (ull)s->reads, (ull)s->writes,
                 (ull)s->pauses);
+    resp_printf(b,
+                "acl_access_denied_auth:%llu\r\nacl_access_denied_cmd:%llu\r\n"
+                "acl_access_denied_key:%llu\r\nacl_access_denied_channel:0\r\n",
+                (ull)s->auth_failures, (ull)s->denied_commands, (ull)s->denied_keys);
 }
 
 static void info_replication(struct resp_out *b, const struct call *call,

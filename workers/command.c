@@ -155,16 +155,17 @@ static bool permitted(struct call *call)
     case ACL_ALLOWED:
         return true;
     case ACL_NO_COMMAND:
+        call->clients->stats.denied_commands++;
         call_note_refusal(call, "command", slice_str(call->command->name), slice_str(u->name));
         call_errorf(call, "NOPERM User %s has no permissions to run the '%s' command", u->name,
                     call->command->name);
         break;
     case ACL_NO_KEY:
+        call->clients->stats.denied_keys++;
         call_note_refusal(call, "key", call->argv[bad], slice_str(u->name));
         call_error(call, "NOPERM No permissions to access a key");
         break;
     }
-    call->clients->stats.denied++;
     return false;
 }
 

@@ -144,6 +144,11 @@ static bool memory_is_full(struct conn *conn)
 static bool output_high(const struct conn *conn)
 {
     uint64_t most = output_limit(conn) / 4;
+
+    /* Strangers are not worth waiting for: what they do not read soon passes their limit. */
+    if (conn_is_stranger(conn))
+        return false;
+
     uint64_t expected = conn->expected != 0 ? conn->expected : most / CONN_FIRST_REQUESTS;
 
     return buf_len(&conn->out.buf) + conn->held + conn->in_flight * expected > most;

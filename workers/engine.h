@@ -23,6 +23,7 @@ struct engine_conf {
     struct tls_context *tls; /* connections begin with a handshake; NULL: they are plain */
     uint32_t handshake_ms;   /* it may take so long; 0: CLIENTS_HANDSHAKE_MS */
     uint32_t queue_limit;    /* commands of one connection that wait; 0: LIMIT_PIPELINE */
+    uint32_t acl_log;        /* refusals remembered */
     uint32_t timeout_ms;     /* of a request that names none; for messages only */
     bool allow_flush;        /* may clients delete everything? */
 };

@@ -19,7 +19,7 @@ struct client_stats {
     uint64_t command_errors;  /* error replies */
     uint64_t protocol_errors; /* connections closed for garbage */
     uint64_t auth_failures;
-    uint64_t denied;                       /* commands refused by the ACL */
+    uint64_t denied_commands, denied_keys; /* refused by the ACL */
     uint64_t tls_handshakes, tls_failures; /* finished; given up or refused */
     uint64_t slow_readers;                 /* connections closed for unread output */
     uint64_t input_bytes, output_bytes;

@@ -133,6 +133,7 @@ static void fill_engine_conf(struct worker *w)
         .output_limit = c->limits.client_output_bytes,
         .input_total = c->limits.total_input_bytes / w->workers,
         .output_total = c->limits.total_output_bytes / w->workers,
+        .acl_log = c->security.acllog_max_len,
         .tls = w->client_tls,
         .handshake_ms = c->limits.handshake_timeout_ms,
         .queue_limit = c->limits.client_queue,

@@ -48,6 +48,9 @@ static void fill_clients(const uint64_t *sums, struct client_stats *c)
     c->rejected = sums[CTR_clients_rejected];
     c->commands = sums[CTR_commands];
     c->command_errors = sums[CTR_commands_failed];
+    c->auth_failures = sums[CTR_auth_failures];
+    c->denied_commands = sums[CTR_acl_denied_commands];
+    c->denied_keys = sums[CTR_acl_denied_keys];
     c->protocol_errors = sums[CTR_protocol_errors];
     c->slow_readers = sums[CTR_clients_closed_by_limit];
     c->input_bytes = sums[CTR_client_bytes_in];
@@ -259,7 +262,8 @@ static void publish_clients(struct worker *w)
     counter_set(c, CTR_client_pauses, s->pauses);
     counter_set(c, CTR_client_buffer_bytes, s->buffer_bytes);
     counter_set(c, CTR_auth_failures, s->auth_failures);
-    counter_set(c, CTR_acl_denied, s->denied);
+    counter_set(c, CTR_acl_denied_commands, s->denied_commands);
+    counter_set(c, CTR_acl_denied_keys, s->denied_keys);
     counter_set(c, CTR_tls_handshakes, s->tls_handshakes);
     counter_set(c, CTR_tls_failures, s->tls_failures);
     counter_set(c, CTR_protocol_errors, s->protocol_errors);

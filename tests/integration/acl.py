@@ -3,6 +3,7 @@
 workers follow at once; files; a password by SIGHUP; workers killed; changes by many at a time."""
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -83,6 +84,7 @@ def wrong_rules_are_refused_whole_in_redis_words():
         "+foo": "Unknown command or category name in ACL", "+@foo": "Unknown command or category name in ACL",
         "+config|foo": "Unknown command or category name in ACL",
         "+config|get|x": "Allowing first-arg of a subcommand is not supported",
+        "+get|a|b": "Unknown command or category name in ACL", "-get|a": "Unknown command or category name in ACL",
         "#zz": "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters",
         "<zz": "The password you are trying to remove from the user does not exist",
     }
@@ -214,6 +216,8 @@ def refusals_are_logged_once_for_each_kind_and_bounded():
         equal(len(r("ACL", "LOG", "1000")), 128)
         equal(r("ACL", "LOG", "RESET"), "OK")
         equal(r("ACL", "LOG"), [])
+        text = r("INFO", "stats").decode()
+        assert re.search(r"acl_access_denied_auth:50[0-9]", text) and "acl_access_denied_cmd:" in text, text
 
 
 @case
@@ -344,7 +348,7 @@ def a_file_with_a_mistake_stops_the_start_with_its_line():
     bad = os.path.join(DIR, "bad.acl")
     for text, why in (("user a on +get\nuser b on blah\n", f"{bad}:2: Syntax error"),
                       ("\nusr a\n", f"{bad}:2: line should begin with user keyword"),
-                      ("user a on\nuser a on\n", f"{bad}:2: the user is there twice")):
+                      ("user a on\nuser a on\n", f"{bad}:2: Duplicate user 'a' found")):
         with open(bad, "w") as f:
             f.write(text)
         status, words = start(f"[security]\naclfile = {bad}\n")
