@@ -336,7 +336,7 @@ def a_password_set_by_sighup_holds_for_new_connections_on_both_workers():
 
 def start(options):
     """Exit status and last words of a node that does not come up."""
-    conf, base = os.path.join(DIR, "node.conf"), free_base(1)
+    conf, base = os.path.join(DIR, "node.conf"), free_base(1) + 100
     with open(conf, "w") as f:
         f.write(f"[node]\nport = {base}\nworkers = 1\ndata_dir = {DIR}/data\nruntime_dir = {DIR}/run\n{options}")
     done = subprocess.run([os.path.join(BUILD, "clockwised"), "-c", conf], capture_output=True, text=True, timeout=60)
