@@ -43,8 +43,9 @@ clockwised_DIR              := supervisor
 clockwise-worker_DIR        := workers
 clockwise-gossipd_DIR       := gossipd
 clockwise-antientropyd_DIR  := antientropyd
-# tools/NAME.c is the program build/clockwise-NAME; tools/lib_*.c are linked into all of them.
-TOOLS    := $(patsubst tools/%.c,clockwise-%,$(filter-out tools/lib_%,$(wildcard tools/*.c)))
+# tools/clockwise.c is the program build/clockwise, tools/NAME.c the program build/clockwise-NAME;
+# tools/lib_*.c are linked into all of them.
+TOOLS    := clockwise $(patsubst tools/%.c,clockwise-%,$(filter-out tools/lib_% tools/clockwise.c,$(wildcard tools/*.c)))
 BENCHES  := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench-*.c))
 UNIT     := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/*.c)))
 
@@ -93,6 +94,10 @@ endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 
 $(BUILD)/clockwise-%: $(BUILD)/obj/tools/%.o $(call objects,$(wildcard tools/lib_*.c)) $(LIB)
+	$(if $(V),,@echo "  LD    $@")
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/clockwise: $(BUILD)/obj/tools/clockwise.o $(call objects,$(wildcard tools/lib_*.c)) $(LIB)
 	$(if $(V),,@echo "  LD    $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -101,7 +101,10 @@ int member_stage(struct membership *m, const struct ring_change *c, uint32_t *at
     *at = i;
     if (i == LIMIT_STAGED)
         return -ERR_LIMIT;
-    more.list[i] = *c;
+    if (i < more.count && c->kind == RING_WEIGHT && more.list[i].kind == RING_JOIN)
+        more.list[i].weight = c->weight; /* it joins with this weight */
+    else
+        more.list[i] = *c;
     more.count += i == more.count;
     int rc = member_plan_changes(m, more.list, more.count, &plan);
     *at = plan.at;

@@ -56,7 +56,7 @@ struct member_plan {
 void member_change_init(struct membership *m, struct member_change *c);
 
 /* Add to the staged changes, or forget them, and let everybody know. A change of a member that is
- * staged already replaces that one. What is staged together is planned, to see whether it can be:
+ * staged already replaces that one; but a weight is given to one that joins. What is staged together is planned, to see whether it can be:
  * errors as of member_plan(), and -ERR_LIMIT for more than LIMIT_STAGED; then nothing is staged. */
 int member_stage(struct membership *m, const struct ring_change *c, uint32_t *at);
 void member_unstage(struct membership *m);

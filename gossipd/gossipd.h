@@ -3,7 +3,7 @@
 #define CLOCKWISE_GOSSIPD_GOSSIPD_H
 
 #include "conf/conf.h"
-#include "core/member.h"
+#include "core/member_change.h"
 #include "gossipd/packet.h"
 #include "gossipd/stream.h"
 #include "gossipd/verdict.h"
@@ -12,7 +12,25 @@
 #include "ipc/msg_codec.h"
 #include "shm/gossip_seg.h"
 #include "shm/node_seg.h"
+#include "shm/repair_seg.h"
 #include "shm/ring_seg.h"
+#include "shm/worker_seg.h"
+
+struct admin_set;
+
+/* The change of the ring that is under way, as this node sees it. */
+struct change_watch {
+    struct repair_seg repair;
+    struct repair_copied copied; /* as read last */
+    struct worker_seg workers[LIMIT_WORKERS];
+    uint32_t lost_said;
+    struct member_version version; /* what the numbers below are about */
+    uint64_t started_us, done_us;  /* mono; when it was first seen, and when `done` last rose */
+    uint32_t done;                 /* steps to WHOLE that have been announced */
+    bool was_in;                   /* this node was in the ring when it was looked at last */
+    uint64_t drained_us;           /* since when it has nothing left to give; 0: it has */
+    struct loop_timer timer;
+};
 
 struct gossipd {
     struct child child;
@@ -22,6 +40,9 @@ struct gossipd {
     struct packet_box box;
     struct membership members;
     void *member_memory;
+    struct member_change *change;
+    struct change_watch watch;
+    struct admin_set *admin;
     struct verdict_table verdicts;
     struct stream_set *streams;
     struct tls_context *tls; /* of the streams; NULL: plain */
@@ -50,6 +71,15 @@ int gossipd_take(struct gossipd *g, const struct node_id *sender,
 void gossipd_changed(struct gossipd *g, bool ring);
 /* Create the segments with what is known. Exits on failure. */
 void gossipd_open_segments(struct gossipd *g);
+
+/* Publish a new ring view at once. */
+void gossipd_publish_ring(struct gossipd *g);
+
+/* change.c: go on with a change of the ring, as far as workers and antientropyd have come. */
+void gossipd_change_open(struct gossipd *g);
+void gossipd_change_step(struct gossipd *g);
+/* Has this node left the ring in an earlier run? Says so and exits. */
+void gossipd_refuse_spent_id(struct gossipd *g);
 
 /* saved.c: members and ring of earlier runs, in DATA_DIR/ring. gossipd_save() writes a temporary
  * file, syncs and renames it: it blocks, which gossipd may do when the ring or a member changes. */

@@ -5,7 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/rand.h"
-#include "gossipd/gossipd.h"
+#include "gossipd/admin.h"
 #include "ipc/sockaddr.h"
 
 #include <stdio.h>
@@ -281,6 +281,7 @@ static void fill_conf(const struct conf *c, struct member_conf *out)
     out->probe_interval_us = c->cluster.probe_interval_ms * 1000ull;
     out->probe_timeout_us = c->cluster.probe_timeout_ms * 1000ull;
     out->suspicion_us = c->cluster.suspicion_timeout_ms * 1000ull;
+    out->tolerance = (uint8_t)((c->cluster.r < c->cluster.w ? c->cluster.r : c->cluster.w) - 1);
     for (uint32_t i = 0; i < c->cluster.seeds.count && i < MEMBER_SEEDS; i++) {
         snprintf(out->seeds[i].address, sizeof out->seeds[i].address, "%s",
                  c->cluster.seeds.at[i].address);
@@ -305,7 +306,8 @@ static void open_members(struct gossipd *g)
 
     memset(&seg, 0, sizeof seg);
     g->member_memory = malloc(member_memory(LIMIT_MEMBERS));
-    int rc = node == NULL || g->member_memory == NULL
+    g->change = malloc(sizeof *g->change);
+    int rc = node == NULL || g->member_memory == NULL || g->change == NULL
                  ? -ERR_NOMEM
                  : node_seg_attach(&seg, g->conf.node.runtime_dir);
     if (rc == 0)
@@ -316,6 +318,7 @@ static void open_members(struct gossipd *g)
     fill_conf(&g->conf, &conf);
     member_init(&g->members, g->member_memory, LIMIT_MEMBERS, &conf, &host, &self, clock_wall_ms(),
                 rand_id());
+    member_change_init(&g->members, g->change);
     packet_init(&g->box, g->conf.cluster.name, &self, g->child.incarnation,
                 slice_str(g->conf.cluster.secret));
     node_seg_close(&seg);
@@ -335,6 +338,8 @@ static void open_sockets(struct gossipd *g)
         rc = loop_add(g->loop, &g->udp_watch, g->udp_fd, EPOLLIN, on_datagram, g);
     if (rc == 0 && g->notify_fd >= 0)
         rc = loop_add(g->loop, &g->notify_watch, g->notify_fd, EPOLLIN, on_verdict, g);
+    if (rc == 0)
+        rc = admin_open(g, child_fd(&g->child, "admin"));
     if (rc != 0)
         give_up("sockets", rc, "gossip port");
 }
@@ -405,13 +410,17 @@ int main(int argc, char **argv)
         return CONF_EXIT;
     }
     child_attach(&g->child, g->loop, &child_ops, g);
+    gossipd_refuse_spent_id(g);
     gossipd_changed(g, true);
+    gossipd_change_open(g);
     step(g);
     child_ready(&g->child);
     loop_run(g->loop);
+    admin_close(g);
     stream_close(g->streams);
     ring_seg_close(&g->ring_seg);
     gossip_seg_close(&g->gossip_seg);
     free(g->member_memory);
+    free(g->change);
     return 0;
 }

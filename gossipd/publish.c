@@ -15,6 +15,7 @@ static void count(struct gossipd *g)
         [MEMBER_COUNT_indirect_probes] = CTR_gossip_indirect_probes,
         [MEMBER_COUNT_stream_probes] = CTR_gossip_stream_probes,
         [MEMBER_COUNT_ahead] = CTR_gossip_ahead,
+        [MEMBER_COUNT_lost] = CTR_ring_changes_lost,
         [MEMBER_COUNT_probes_failed] = CTR_gossip_probes_failed,
         [MEMBER_COUNT_suspicions] = CTR_gossip_suspicions,
         [MEMBER_COUNT_confirmations] = CTR_gossip_confirmations,
@@ -79,10 +80,8 @@ static void say_status(struct gossipd *g)
                      g->members.count);
 }
 
-/* Once per turn at most, however many messages changed something in it. */
-static void publish(void *arg)
+void gossipd_publish_ring(struct gossipd *g)
 {
-    struct gossipd *g = arg;
     uint64_t epoch = g->view.epoch;
 
     member_view(&g->members, &g->view);
@@ -90,8 +89,17 @@ static void publish(void *arg)
     ring_seg_publish(&g->ring_seg, &g->view);
     counter_add(g->counters, CTR_ring_publications, 1);
     if (g->view.epoch != epoch)
-        log_notice("ring epoch %llu: %u members, %u partitions", (unsigned long long)g->view.epoch,
-                   g->view.member_count, 1u << g->view.q_bits);
+        log_notice("ring epoch %llu: %u members, %u partitions%s",
+                   (unsigned long long)g->view.epoch, g->view.member_count, 1u << g->view.q_bits,
+                   ring_change_is_open(&g->view) ? ", being changed" : "");
+}
+
+/* Once per turn at most, however many messages changed something in it. */
+static void publish(void *arg)
+{
+    struct gossipd *g = arg;
+
+    gossipd_publish_ring(g);
     if (g->ring_changed)
         gossipd_save(g);
     g->ring_changed = false;
@@ -99,6 +107,7 @@ static void publish(void *arg)
     gossip_seg_publish(&g->gossip_seg, &g->gossip_view);
     count(g);
     say_status(g);
+    gossipd_change_step(g);
 }
 
 void gossipd_changed(struct gossipd *g, bool ring)
@@ -141,7 +150,7 @@ void gossipd_open_segments(struct gossipd *g)
     const char *dir = g->conf.node.runtime_dir;
 
     member_view(&g->members, &g->view);
-    g->view.version = 1;
+    g->view.version = clock_wall_ms() << 12; /* above those of the run before */
     int rc = ring_seg_create(&g->ring_seg, dir, g->child.incarnation, &g->view);
     if (rc == 0)
         rc = gossip_seg_create(&g->gossip_seg, dir, g->child.incarnation);

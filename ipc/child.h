@@ -18,6 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* With this status gossipd says that the node has left the ring: it stops, with status 0. */
+#define CHILD_EXIT_LEFT 79
+
 #define CHILD_FDS     96
 #define CHILD_FD_NAME 16
 

@@ -54,12 +54,13 @@ static int load_files(SSL_CTX *ssl, const struct tls_conf *conf, char why[TLS_WH
 {
     ERR_clear_error();
     SSL_CTX_set_default_passwd_cb(ssl, no_passphrase);
-    if (SSL_CTX_use_certificate_chain_file(ssl, conf->cert) != 1) {
+    bool shows = conf->cert[0] != 0;
+    if (shows && SSL_CTX_use_certificate_chain_file(ssl, conf->cert) != 1) {
         explain(why, conf->cert);
         return -ERR_INVAL;
     }
     /* Checks that the key is the certificate's, too. */
-    if (SSL_CTX_use_PrivateKey_file(ssl, conf->key, SSL_FILETYPE_PEM) != 1) {
+    if (shows && SSL_CTX_use_PrivateKey_file(ssl, conf->key, SSL_FILETYPE_PEM) != 1) {
         explain(why, conf->key);
         return -ERR_INVAL;
     }

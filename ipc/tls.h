@@ -23,7 +23,7 @@ enum tls_verify {
 };
 
 /* Paths of PEM files. The certificate may be followed by intermediate ones; the key has no
- * passphrase. ca may be empty with TLS_VERIFY_NONE. */
+ * passphrase. ca may be empty with TLS_VERIFY_NONE. cert may be empty, for a client that shows none. */
 struct tls_conf {
     const char *cert, *key, *ca;
     enum tls_verify verify;

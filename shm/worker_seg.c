@@ -10,6 +10,7 @@
 
 static const struct segment_field fields[] = {
     SEGMENT_FIELD(struct worker_body, heartbeat_us),
+    SEGMENT_FIELD(struct worker_body, ring_version),
     SEGMENT_FIELD(struct worker_body, state),
     SEGMENT_FIELD(struct worker_body, partitions),
     SEGMENT_FIELD(struct worker_body, cpu),

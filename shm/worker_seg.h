@@ -8,6 +8,8 @@
  *   8      state          the worker, at start, serving, draining; for people
  *   12     partitions     the worker at creation; constant (rows of the vnode table)
  *   16     cpu, workers   the worker at creation; constant
+ *   24     ring_version   the worker, after it has taken a new ring view; gossipd announces a step of
+ *                         a ring change when all workers act by it: a stale one delays that
  *   64     sleeping    -> the worker, around every wait; see mailbox.h (a line of its own)
  *   128    inbox[64]   -> the worker, as it takes mail from producer j: one line per producer
  *                         {head, producer_incarnation, bytes, resets}; see mailbox.h. A stale head
@@ -88,8 +90,9 @@ struct worker_body {
     _Atomic uint32_t state;        /* enum worker_state */
     uint32_t partitions;
     uint32_t cpu;
-    uint32_t workers; /* of this node */
-    uint64_t zero0[5];
+    uint32_t workers;              /* of this node */
+    _Atomic uint64_t ring_version; /* of the ring view that this worker acts by, 0: none yet */
+    uint64_t zero0[4];
     _Atomic uint32_t sleeping;
     uint32_t zero1[15];
     struct worker_inbox inbox[LIMIT_WORKERS];

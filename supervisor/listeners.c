@@ -14,8 +14,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG      4096      /* the kernel caps it at net.core.somaxconn */
-#define GOSSIP_QUEUE (1 << 20) /* bytes of datagrams that may wait while gossipd is replaced */
+#define BACKLOG       4096 /* the kernel caps it at net.core.somaxconn */
+#define ADMIN_BACKLOG 64
+#define GOSSIP_QUEUE  (1 << 20) /* bytes of datagrams that may wait while gossipd is replaced */
 
 /* A bound socket, listening if it is a stream. */
 static int open_inet(const struct conf *c, int type, uint32_t port, int *out, char *error,
@@ -50,19 +51,22 @@ static int open_inet(const struct conf *c, int type, uint32_t port, int *out, ch
     return 0;
 }
 
-static int open_notify(const struct conf *c, int *out, char *error, size_t error_size)
+/* A Unix socket of that name in the runtime directory; streams listen. */
+static int open_unix(const struct conf *c, int type, const char *name, int *out, char *error,
+                     size_t error_size)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     const int queue = GOSSIP_QUEUE;
-    int n = snprintf(a.sun_path, sizeof a.sun_path, "%s/gossip.sock", c->node.runtime_dir);
+    int n = snprintf(a.sun_path, sizeof a.sun_path, "%s/%s", c->node.runtime_dir, name);
     int fd = -1, saved = ENAMETOOLONG;
 
     if (n > 0 && (size_t)n < sizeof a.sun_path) {
         unlink(a.sun_path); /* left behind by an earlier run; the lock says that it is over */
-        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd >= 0)
             setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof queue);
-        if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0) {
+        if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+            (type != SOCK_STREAM || listen(fd, ADMIN_BACKLOG) == 0)) {
             *out = fd;
             return 0;
         }
@@ -104,7 +108,9 @@ int listeners_open(struct listeners *l, const struct conf *c, char *error, size_
         goto out;
     if ((rc = open_inet(c, SOCK_STREAM, c->node.repair_port, &l->repair, error, error_size)) != 0)
         goto out;
-    rc = open_notify(c, &l->notify, error, error_size);
+    if ((rc = open_unix(c, SOCK_DGRAM, "gossip.sock", &l->notify, error, error_size)) != 0)
+        goto out;
+    rc = open_unix(c, SOCK_STREAM, "admin.sock", &l->admin, error, error_size);
 out:
     if (rc != 0)
         listeners_close(l);
@@ -130,4 +136,5 @@ void listeners_close(struct listeners *l)
     close_fd(&l->gossip_tcp);
     close_fd(&l->repair);
     close_fd(&l->notify);
+    close_fd(&l->admin);
 }

@@ -15,6 +15,7 @@ struct listeners {
     int gossip_udp, gossip_tcp;
     int repair;
     int notify; /* Unix datagram socket gossip.sock in the runtime directory */
+    int admin;  /* Unix stream socket admin.sock there, for workers with administrators' commands */
     uint32_t workers;
 };
 

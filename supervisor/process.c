@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "ipc/child.h"
 #include "supervisor/obituary.h"
 #include "supervisor/report.h"
 #include "supervisor/sd_notify.h"
@@ -195,6 +196,7 @@ static void collect(struct process *p, int channel, int panic, struct heirloom *
         bequeath(h, "gossip-udp", 0, false, l->gossip_udp);
         bequeath(h, "gossip-tcp", 0, false, l->gossip_tcp);
         bequeath(h, "notify", 0, false, l->notify);
+        bequeath(h, "admin", 0, false, l->admin);
     }
     if (fds & ROLE_REPAIR)
         bequeath(h, "repair", 0, false, l->repair);
@@ -368,6 +370,12 @@ void process_died(struct process *p, int wait_status)
     if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == CONF_EXIT) {
         log_error("%s cannot run as configured, stopping", p->name);
         n->exit_status = CONF_EXIT;
+        set_state(p, NODE_CHILD_STOPPED);
+        stages_stop(n);
+        return;
+    }
+    if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == CHILD_EXIT_LEFT) {
+        log_notice("the node has left the cluster");
         set_state(p, NODE_CHILD_STOPPED);
         stages_stop(n);
         return;

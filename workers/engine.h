@@ -92,6 +92,10 @@ struct engine {
     int (*replica)(void *arg, uint32_t partition, const struct position *pos, struct slice key,
                    struct engine_replica *out);
 
+    /* Ask gossipd on behalf of an administrator (workers/admin.h). The answer comes through
+     * clients_reply(), in a later turn, as `object`. Errors as of admin_ask(). May be NULL. */
+    int (*admin)(void *arg, uint64_t token, struct slice request);
+
     /* The i-th configuration key with its value as text, for CONFIG GET; false past the end. */
     bool (*config)(void *arg, unsigned i, const char **name, char *value, size_t size);
 };

@@ -347,6 +347,21 @@ static void open_links(struct worker *w)
         give_up("links", rc, NULL);
 }
 
+static int engine_admin(void *arg, uint64_t token, struct slice request)
+{
+    struct worker *w = arg;
+
+    return admin_ask(w->admin, token, request);
+}
+
+static void on_admin_answer(void *arg, uint64_t token, int rc, struct slice answer)
+{
+    struct worker *w = arg;
+    struct coord_reply reply = {.status = rc, .object = answer};
+
+    clients_reply(w->clients, token, &reply);
+}
+
 static void open_clients(struct worker *w)
 {
     char why[ACL_WHY] = "";
@@ -362,9 +377,12 @@ static void open_clients(struct worker *w)
     w->engine.siblings_clients = worker_info_clients;
     w->engine.replica = coord_host_replica;
     w->engine.info = worker_info_fill;
+    w->engine.admin = engine_admin;
     w->engine.config = worker_info_config;
     fill_engine_conf(w);
     int rc = clients_open(&w->clients, w->loop, &w->engine);
+    if (rc == 0)
+        rc = admin_open(&w->admin, w->loop, w->conf.node.runtime_dir, on_admin_answer, w);
     if (rc == 0 && worker_acl_open(w, why) != 0) {
         log_error("%s", why);
         exit(CONF_EXIT);
@@ -444,6 +462,7 @@ int main(int argc, char **argv)
     worker_acl_close(w);
     repair_host_close(w->repair);
     ask_close(w);
+    admin_close(w->admin);
     clients_close(w->clients);
     link_set_close(w->links);
     store_close(w->store);

@@ -12,6 +12,7 @@
 #include "shm/ring_seg.h"
 #include "shm/worker_seg.h"
 #include "store/store.h"
+#include "workers/admin.h"
 #include "workers/clients.h"
 #include "workers/engine.h"
 #include "workers/link_set.h"
@@ -44,6 +45,7 @@ struct worker {
     struct clients *clients;
     struct acl_store *acl_store;
     struct ask_table *asks; /* see ask.h */
+    struct admin *admin;
     struct engine engine;
 
     struct ring_view view; /* the newest one; epoch 0: none yet */

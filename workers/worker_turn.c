@@ -59,9 +59,10 @@ bool worker_turn_ring(struct worker *w)
             log_warn("ring view: %s", err_text(rc));
         return false;
     }
-    if (fresh.self == RING_NO_OWNER || (1u << fresh.q_bits) != w->conf.cluster.partitions) {
-        log_error("the ring has %u partitions and %s this node; the configuration says %u",
-                  1u << fresh.q_bits, fresh.self == RING_NO_OWNER ? "does not know" : "knows",
+    if (fresh.self == RING_NO_OWNER)
+        return false; /* it has not been joined yet */
+    if ((1u << fresh.q_bits) != w->conf.cluster.partitions) {
+        log_error("the ring has %u partitions; the configuration says %u", 1u << fresh.q_bits,
                   w->conf.cluster.partitions);
         return false;
     }
@@ -80,6 +81,7 @@ bool worker_turn_ring(struct worker *w)
         open_vnodes(w, first);
     handoff_host_view(w);
     worker_seg_count(&w->seg, CTR_ring_changes, 1);
+    atomic_store_explicit(&w->seg.body->ring_version, w->view.version, memory_order_release);
     return true;
 }
 
