@@ -686,6 +686,17 @@ static void start_flushes(struct store *s)
     }
 }
 
+void store_flush(struct store *s, uint32_t partition)
+{
+    struct vnode *v = engine_vnode(s, partition);
+
+    if (v == NULL || !v->listed || v->busy || v->frozen_lsn != 0 ||
+        s->flushing_count == ENGINE_FLUSHING)
+        return;
+    engine_freeze(s, v);
+    engine_submit(s, v, VNODE_FLUSH);
+}
+
 static void look_for_expired(struct store *s)
 {
     for (int i = 0; i < EXPIRY_LOOKS; i++) {

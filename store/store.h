@@ -183,6 +183,9 @@ void store_set_away(struct store *s);
 int store_set_standing(struct store *s, uint32_t partition, uint64_t id, uint8_t standing);
 int store_set_horizon(struct store *s, uint32_t partition, uint64_t id, uint64_t horizon_ms);
 
+/* Write the buffers of a vnode back without waiting for their age, if that can be begun now. */
+void store_flush(struct store *s, uint32_t partition);
+
 /* Remove the row of a key for good. As store_put(). */
 int store_remove(struct store *s, uint32_t partition, const struct position *pos, struct slice key,
                  uint64_t *lsn);

@@ -119,6 +119,8 @@ static void tell_state(struct worker *w, const struct repair_STATE *m, struct re
                                                .root = s.root,
                                                .keys = s.keys,
                                                .tombstones = s.tombstones}};
+    if (rc == 0 && m->flush != 0)
+        store_flush(w->store, m->partition);
     if (rc == 0)
         answer->u.STATE_DONE.hints = handoff_host_held(w, m->partition);
 }

@@ -200,6 +200,8 @@ static void publish_store(struct worker *w)
     counter_set(c, CTR_store_keys, s.keys);
     counter_set(c, CTR_store_vnodes, s.vnodes_open);
     counter_set(c, CTR_store_vnodes_quarantined, s.quarantined_vnodes);
+    counter_set(c, CTR_store_tombstones, s.tombstones);
+    counter_set(c, CTR_store_tombstones_purged, s.tombstones_purged);
     counter_set(c, CTR_store_new_vnode_ids, s.new_vnode_ids);
     counter_set(c, CTR_store_buffer_bytes, s.buffer_bytes);
     counter_set(c, CTR_store_buffer_limit, s.buffer_limit);

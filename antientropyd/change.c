@@ -1,0 +1,83 @@
+/* How far the replicas that this node takes over in a ring change have come: whole, and sure. Said in
+ * repair.seg, announced by gossipd. The steps are explained in core/ring_change.h. Runs in
+ * antientropyd. */
+#include "antientropyd/antientropyd.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "core/ring_change.h"
+
+/* Is this node to be filled with the partition? */
+static bool is_new(const struct antientropyd *a, uint32_t p)
+{
+    uint16_t members[LIMIT_REPLICAS];
+    unsigned count = ring_change_new_members(&a->view, p, members);
+
+    for (unsigned i = 0; i < count; i++)
+        if (members[i] == a->view.self)
+            return true;
+    return false;
+}
+
+/* The list that is being left, whoever of the two reads go to by now. */
+static const struct ring_walk *old_list(const struct antientropyd *a, uint32_t p)
+{
+    return a->view.phase[p] >= RING_SWITCHED ? &a->index.other[p] : &a->index.walk[p];
+}
+
+void change_view(struct antientropyd *a)
+{
+    const struct ring_view *v = &a->view;
+
+    if (a->copied.epoch != v->epoch || !node_id_equal(&a->copied.proposer, &v->proposer)) {
+        memset(&a->copied, 0, sizeof a->copied);
+        a->copied.epoch = v->epoch;
+        a->copied.proposer = v->proposer;
+        a->change_since_ms = clock_wall_ms();
+        for (uint32_t p = 0; p < a->vnodes.partitions; p++)
+            a->vnodes.info[p].fenced_ms = 0;
+        repair_seg_publish_copied(&a->repair, &a->copied);
+    }
+    for (uint32_t p = 0; p < a->vnodes.partitions; p++) {
+        struct vnode_info *i = &a->vnodes.info[p];
+
+        if (v->phase[p] < RING_FENCED || i->fenced_ms != 0 || v->self == RING_NO_OWNER ||
+            !is_new(a, p))
+            continue;
+        i->fenced_ms = clock_wall_ms();
+        for (uint8_t k = 0; k < i->peer_count; k++) /* look once more, now */
+            i->peer[k].due_us = 0;
+    }
+}
+
+void change_agreed(struct antientropyd *a, uint32_t partition)
+{
+    const struct vnode_info *i = &a->vnodes.info[partition];
+    uint8_t step = a->copied.step[partition];
+
+    if (a->index.other[partition].count == 0 || a->view.self == RING_NO_OWNER ||
+        !is_new(a, partition))
+        return;
+    const struct ring_walk *old = old_list(a, partition);
+
+    if (step < STEP_WHOLE && horizon_complete(&i->agreed, &a->view, old, a->change_since_ms, false))
+        step = STEP_WHOLE;
+    if (step < STEP_SURE && i->fenced_ms != 0 &&
+        horizon_complete(&i->agreed, &a->view, old, i->fenced_ms, false))
+        step = STEP_SURE;
+    if (step == a->copied.step[partition])
+        return;
+    a->copied.step[partition] = step;
+    repair_seg_publish_copied(&a->repair, &a->copied);
+    log_info("partition %u: %s", partition,
+             step == STEP_WHOLE ? "filled" : "nothing was missed on the way");
+}
+
+void change_received(struct antientropyd *a, uint32_t partition, uint64_t keys, uint64_t bytes)
+{
+    if (a->index.other[partition].count == 0 || keys == 0)
+        return;
+    a->copied.keys += keys;
+    a->copied.bytes += bytes;
+    repair_seg_publish_copied(&a->repair, &a->copied);
+}
