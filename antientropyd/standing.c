@@ -37,15 +37,20 @@ static void ask_horizon(struct antientropyd *a, uint32_t p, const struct repair_
                         const struct ring_walk *walk)
 {
     const struct vnode_info *v = &a->vnodes.info[p];
-    uint64_t value = horizon_value(&v->agreed, &a->view, walk, a->conf.limits.hint_age_ms,
-                                   clock_wall_ms(), vnode->horizon);
-    struct repair m = {.kind = REPAIR_SET_HORIZON,
-                       .u.SET_HORIZON = {.partition = p, .vnode = vnode->vnode, .horizon = value}};
+    uint64_t horizon = vnode->horizon;
 
+    if (!horizon_move(&v->agreed, &a->view, walk, a->conf.limits.hint_age_ms, clock_wall_ms(),
+                      vnode->late, &horizon))
+        return;
     /* Each costs a commit: not where there is nothing to purge. */
-    if (value > vnode->horizon &&
-        (vnode->tombstones > 0 || value - vnode->horizon > LATE_HORIZON_MS))
-        local_ask(a->local, p, &m, on_done, NULL);
+    if (vnode->tombstones == 0 && horizon < vnode->horizon + LATE_HORIZON_MS)
+        return;
+    struct repair m = {
+        .kind = REPAIR_SET_HORIZON,
+        .u.SET_HORIZON = {
+            .partition = p, .vnode = vnode->vnode, .horizon = horizon, .late = vnode->late}};
+
+    local_ask(a->local, p, &m, on_done, NULL);
 }
 
 static void ask_drop(struct antientropyd *a, uint32_t p, const struct repair_STATE_DONE *vnode)

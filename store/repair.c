@@ -22,6 +22,7 @@ int store_vnode_state(const struct store *s, uint32_t partition, struct store_vn
         .id = v->id,
         .generation = (s->vnode_conf.start << GENERATION_BITS) + v->writes,
         .last_write_ms = v->last_write_ms,
+        .late_ms = v->late_ms,
         .root = v->root,
         .keys = v->keys,
         .tombstones = v->tombs,
@@ -92,14 +93,27 @@ int store_set_standing(struct store *s, uint32_t partition, uint64_t id, uint8_t
     return 0;
 }
 
-int store_set_horizon(struct store *s, uint32_t partition, uint64_t id, uint64_t horizon_ms)
+void store_note_late(struct store *s, uint32_t partition)
+{
+    struct vnode *v = engine_vnode(s, partition);
+
+    if (v == NULL)
+        return;
+    v->purge = false;
+    /* Never the same twice: who has seen the one before must notice. */
+    v->late_ms = s->now_ms > v->late_ms ? s->now_ms : v->late_ms + 1;
+}
+
+int store_set_horizon(struct store *s, uint32_t partition, uint64_t id, uint64_t horizon_ms,
+                      uint64_t late_ms)
 {
     struct vnode *v = engine_vnode(s, partition);
 
     if (v == NULL)
         return -ERR_NOTFOUND;
-    if (v->id != id || v->renewing || v->standing != STANDING_WHOLE)
+    if (v->id != id || v->renewing || v->standing != STANDING_WHOLE || v->late_ms != late_ms)
         return -ERR_STALE;
+    v->purge = true;
     if (horizon_ms <= v->horizon_ms)
         return 0;
     begin_mark(v);

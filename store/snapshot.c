@@ -25,7 +25,7 @@ struct snapshot {
     unsigned leaf_bits;
     uint64_t commits; /* when the leaves were read */
     struct position bad;
-    struct object object; /* scratch */
+    struct bucket_reader row; /* scratch */
 };
 
 static const struct slice meta_key = {(const uint8_t *)"vnode", 5};
@@ -167,25 +167,28 @@ int snapshot_leaves(struct snapshot *s, const uint64_t **leaves, unsigned *leaf_
 
 /* ---- rows ---- */
 
-/* What a row is worth. -ERR_CORRUPT. */
+/* What a row is worth; its objects are appended to `objects` unless that is NULL. -ERR_CORRUPT. */
 static int weigh(struct snapshot *s, const struct position *pos, struct slice bucket,
-                 uint64_t now_ms, struct exchange_entry *e)
+                 uint64_t now_ms, struct exchange_entry *e, struct buf *objects)
 {
     size_t at = 0;
     bool dead = true;
     int rc;
 
     *e = (struct exchange_entry){.pos = *pos};
-    while ((rc = bucket_next(bucket, &at, &s->object)) == 1) {
-        uint64_t digest = object_digest(&s->object);
+    while ((rc = bucket_next(bucket, &at, &s->row)) == 1) {
+        uint64_t digest = object_digest(&s->row.object);
         bool tombstone;
-        uint64_t time_ms = horizon_time(&s->object, now_ms, &tombstone);
+        uint64_t time_ms = horizon_time(&s->row.object, now_ms, &tombstone);
 
         e->digest += digest;
         e->sum += merkle_leaf_mix(pos, digest);
         if (time_ms > e->time_ms)
             e->time_ms = time_ms;
         dead = dead && tombstone;
+        if (objects != NULL &&
+            buf_append(objects, s->row.object.encoded.data, s->row.object.encoded.len) != 0)
+            return -ERR_NOMEM;
     }
     e->flags = dead ? ENTRY_TOMBSTONE : 0;
     if (rc < 0)
@@ -219,7 +222,7 @@ int snapshot_rows(struct snapshot *s, const struct position *first, const struct
     int rc = 0;
 
     while (count < max && (rc = next_row(s, first, count == 0, last, &pos, &bucket)) == 1) {
-        rc = weigh(s, &pos, bucket, now_ms, &out[count]);
+        rc = weigh(s, &pos, bucket, now_ms, &out[count], NULL);
         if (rc < 0)
             break;
         count++;
@@ -249,9 +252,7 @@ int snapshot_objects(struct snapshot *s, struct position *cursor, const struct p
     while (buf_len(out) < max_bytes &&
            (rc = next_row(s, cursor, first, last, &pos, &bucket)) == 1) {
         first = false;
-        rc = weigh(s, &pos, bucket, 0, &e);
-        if (rc == 0)
-            rc = buf_append(out, bucket.data, bucket.len);
+        rc = weigh(s, &pos, bucket, 0, &e, out);
         if (rc < 0)
             break;
         rc = 1;
@@ -287,7 +288,7 @@ static int sum_leaf(struct snapshot *s, uint32_t index, uint64_t *sum, uint64_t 
     }
     while ((rc = next_row(s, &from, first, &last, &pos, &bucket)) == 1) {
         first = false;
-        if (weigh(s, &pos, bucket, 0, &e) != 0) {
+        if (weigh(s, &pos, bucket, 0, &e, NULL) != 0) {
             *bad = pos;
             return SNAPSHOT_BAD_ROW;
         }

@@ -705,8 +705,8 @@ static void look_for_expired(struct store *s)
         s->expiry_at = (s->expiry_at + 1) & (s->partitions - 1);
         if (v != NULL && !v->busy && v->next_expiry != 0 && v->next_expiry <= s->now_ms)
             engine_submit(s, v, VNODE_EXPIRE);
-        if (v != NULL && !v->busy && v->standing == STANDING_WHOLE && v->next_tomb != 0 &&
-            v->next_tomb <= v->horizon_ms)
+        if (v != NULL && !v->busy && v->purge && v->standing == STANDING_WHOLE &&
+            v->next_tomb != 0 && v->next_tomb <= v->horizon_ms)
             engine_submit(s, v, VNODE_PURGE);
     }
 }

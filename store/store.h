@@ -157,6 +157,7 @@ struct store_vnode_state {
     uint64_t generation;     /* changes with every write, buffers included, and with every start */
     uint64_t dirty_since_ms; /* wall time of the oldest write that is not in the tree; 0: none */
     uint64_t last_write_ms;  /* wall time */
+    uint64_t late_ms;        /* wall time: something last came late; at least that of the opening */
     uint64_t root;           /* sum of the leaves */
     uint64_t keys, tombstones;
     uint8_t standing; /* enum standing */
@@ -181,7 +182,12 @@ void store_set_away(struct store *s);
 /* Set the standing, or raise the horizon, of the vnode with this id. More belief holds when it is
  * durable, soon (should the vnode take a new id before, it does not); less holds at once. -ERR_NOTFOUND; -ERR_STALE: it has another id. */
 int store_set_standing(struct store *s, uint32_t partition, uint64_t id, uint8_t standing);
-int store_set_horizon(struct store *s, uint32_t partition, uint64_t id, uint64_t horizon_ms);
+/* Likewise -ERR_STALE if something has come late since late_ms was told: until the next time nothing is
+ * purged then. */
+int store_set_horizon(struct store *s, uint32_t partition, uint64_t id, uint64_t horizon_ms,
+                      uint64_t late_ms);
+/* What was just stored came late (core/horizon.h). */
+void store_note_late(struct store *s, uint32_t partition);
 
 /* Write the buffers of a vnode back without waiting for their age, if that can be begun now. */
 void store_flush(struct store *s, uint32_t partition);

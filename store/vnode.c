@@ -390,7 +390,7 @@ int vnode_open(struct vnode **out, const struct vnode_conf *conf, uint32_t parti
     v->reserved = v->work.meta.reserved;
     v->standing = v->work.meta.standing;
     v->horizon_ms = v->work.meta.horizon_ms;
-    v->last_write_ms = clock_wall_ms();
+    v->last_write_ms = v->late_ms = clock_wall_ms();
     load_numbers(v);
     *out = v;
     return 0;

@@ -115,6 +115,8 @@ struct vnode {
     uint64_t generation;
     uint64_t root; /* sum of leaves */
     uint64_t keys, tombs, file_bytes, next_expiry, next_tomb;
+    uint64_t late_ms; /* wall time when something last came late; at first, of the opening */
+    bool purge;       /* the horizon has been confirmed since */
     uint64_t horizon_ms;
     uint32_t standing;                 /* enum standing */
     uint64_t mark_id, mark_horizon_ms; /* asked for by VNODE_MARK */

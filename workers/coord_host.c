@@ -136,6 +136,13 @@ static int host_standing(void *arg, uint32_t partition, uint64_t *horizon_ms)
     return store_standing(w->store, partition, horizon_ms);
 }
 
+static void host_late(void *arg, uint32_t partition)
+{
+    struct worker *w = arg;
+
+    store_note_late(w->store, partition);
+}
+
 /* A value that is dropped because it was deleted long ago elsewhere: people may want to look at it. */
 static void keep_dead(struct worker *w, struct slice object)
 {
@@ -176,6 +183,7 @@ void coord_host_fill(struct worker *w, struct coord_host *out)
         .hint_add = host_hint_add,
         .load_at = host_load_at,
         .standing = host_standing,
+        .late = host_late,
         .drop = host_drop,
         .reply = host_reply,
         .count = host_count,

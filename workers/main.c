@@ -70,6 +70,7 @@ static void fill_coord_conf(struct worker *w, struct coord_conf *conf)
         .patience_ms = w->conf.cluster.quorum_patience_ms,
         .hedge_min_ms = w->conf.cluster.hedge_min_ms,
         .sibling_limit = w->conf.limits.siblings,
+        .late_after_ms = horizon_late_after(w->conf.limits.hint_age_ms),
         .rule_count = (uint16_t)(w->conf.prefix_count + 1),
         .rules = w->rules,
     };

@@ -116,6 +116,7 @@ static void tell_state(struct worker *w, const struct repair_STATE *m, struct re
                                                .dirty_since = s.dirty_since_ms,
                                                .last_write = s.last_write_ms,
                                                .standing = s.standing,
+                                               .late = s.late_ms,
                                                .root = s.root,
                                                .keys = s.keys,
                                                .tombstones = s.tombstones}};
@@ -155,7 +156,7 @@ static int change_vnode(struct worker *w, const struct repair *m, uint64_t *requ
     case REPAIR_SET_HORIZON:
         *request = m->u.SET_HORIZON.request;
         return store_set_horizon(w->store, m->u.SET_HORIZON.partition, m->u.SET_HORIZON.vnode,
-                                 m->u.SET_HORIZON.horizon);
+                                 m->u.SET_HORIZON.horizon, m->u.SET_HORIZON.late);
     case REPAIR_VERIFY_BAD:
         *request = m->u.VERIFY_BAD.request;
         if (m->u.VERIFY_BAD.position.len != POSITION_BYTES)
