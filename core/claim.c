@@ -12,7 +12,10 @@ enum {
     REPEAT_COST = 1000, /* one repeated member outweighs all repeated zones nearby */
     MIX_ROUNDS = 8,     /* random swaps tried per partition of a founding table */
     REPAIR_PASSES = 4,
-    ZONE_TRIES = 128 /* partitions that one with a repeated zone is tried against */
+    SHUFFLES = 64, /* rounds over partitions that move, and swaps tried for each in a round */
+    SHUFFLE_TRIES = 32,
+    EXTRA_PERCENT = 14, /* partitions moved beyond the least, to keep owners apart */
+    ZONE_TRIES = 128    /* partitions that one with a repeated zone is tried against */
 };
 
 /* A table under construction and what its cost depends on. */
@@ -162,6 +165,15 @@ static void compute_shares(const struct ring_view *v, uint32_t q, uint32_t cap, 
     }
 }
 
+/* The most that anybody may own. */
+static uint32_t cap_of(const struct ring_view *v)
+{
+    uint32_t q = 1u << v->q_bits, owning = count_owning(v);
+    uint32_t n = v->n < owning ? v->n : owning;
+
+    return q / n * owning >= q ? q / n : (q + owning - 1) / owning;
+}
+
 /* Is it m rather than `best` that gets one of the partitions left over by rounding down? */
 static bool rounds_up_before(const uint64_t *shares, const uint32_t *has, uint16_t m, uint16_t best)
 {
@@ -180,9 +192,7 @@ int claim_targets(const struct ring_view *v, uint32_t *target)
 
     if (!view_usable(v))
         return -ERR_INVAL;
-    uint32_t q = 1u << v->q_bits, owning = count_owning(v);
-    uint32_t n = v->n < owning ? v->n : owning;
-    uint32_t cap = q / n * owning >= q ? q / n : (q + owning - 1) / owning;
+    uint32_t q = 1u << v->q_bits, cap = cap_of(v);
     uint32_t left = q;
 
     compute_shares(v, q, cap, shares);
@@ -334,47 +344,95 @@ static void found(const struct ring_view *v, uint32_t *target, struct table *t)
     repair(t, 1, ZONE_TRIES);
 }
 
-/* Give partition p to the member below its target that costs least there, if that is at most
- * `bound`; among equals to the one that lacks most. */
-static bool give(struct table *t, uint32_t p, const uint32_t *target, uint32_t *has, uint32_t bound)
+/* Who gets how much: `target` sums up to all partitions; where rounding leaves a choice, a member may
+ * end with any number from low to high. */
+struct quota {
+    uint32_t target[LIMIT_MEMBERS], low[LIMIT_MEMBERS], high[LIMIT_MEMBERS];
+    uint32_t has[LIMIT_MEMBERS];
+};
+
+static int make_quota(const struct ring_view *v, struct quota *q)
 {
-    uint16_t best = RING_NO_OWNER;
-    uint32_t best_cost = bound;
+    uint64_t shares[LIMIT_MEMBERS];
+    int rc = claim_targets(v, q->target);
+
+    if (rc != 0)
+        return rc;
+    memset(q->has, 0, sizeof q->has);
+    compute_shares(v, 1u << v->q_bits, cap_of(v), shares);
+    for (uint16_t m = 0; m < v->member_count; m++) {
+        q->low[m] = (uint32_t)(shares[m] >> 20);
+        q->high[m] = (uint32_t)((shares[m] + 0xfffff) >> 20);
+        if (q->high[m] > cap_of(v))
+            q->high[m] = cap_of(v);
+        if (q->low[m] > q->target[m])
+            q->low[m] = q->target[m];
+    }
+    return 0;
+}
+
+/* Somebody who can do with one partition less than his target, or RING_NO_OWNER. */
+static uint16_t who_can_spare(const struct table *t, const struct quota *q)
+{
+    for (uint16_t m = 0; m < t->members; m++)
+        if (q->has[m] < q->target[m] && q->target[m] > q->low[m])
+            return m;
+    return RING_NO_OWNER;
+}
+
+/* Give partition p to the member below its target that costs least there, if that is at most
+ * `bound`; among equals to the one that lacks most. With `bend`, also to one that rounding has left out,
+ * in place of one whom it has favoured. */
+static bool give(struct table *t, uint32_t p, struct quota *q, uint32_t bound, bool bend)
+{
+    uint16_t best = RING_NO_OWNER, spare = bend ? who_can_spare(t, q) : RING_NO_OWNER;
+    uint32_t best_cost = bound, best_lacks = 0;
 
     for (uint16_t m = 0; m < t->members; m++) {
-        if (has[m] >= target[m])
+        uint32_t most = spare == RING_NO_OWNER ? q->target[m] : q->high[m];
+
+        if (q->has[m] >= most && q->has[m] >= q->target[m])
             continue;
         uint32_t cost = cost_at(t, p, m);
+        uint32_t lacks = q->target[m] > q->has[m] ? q->target[m] - q->has[m] : 0;
 
         if (cost < best_cost ||
-            (cost == best_cost &&
-             (best == RING_NO_OWNER || target[m] - has[m] > target[best] - has[best]))) {
+            (cost == best_cost && (best == RING_NO_OWNER || lacks > best_lacks))) {
             best = m;
             best_cost = cost;
+            best_lacks = lacks;
         }
     }
     if (best == RING_NO_OWNER)
         return false;
+    if (q->has[best] >= q->target[best]) {
+        q->target[spare]--;
+        q->target[best]++;
+    }
     t->owner[p] = best;
-    has[best]++;
+    q->has[best]++;
     return true;
 }
 
-static void move_surplus(struct table *t, const uint32_t *target, uint32_t *has)
+static void move_surplus(struct table *t, struct quota *q)
 {
-    static const uint32_t bounds[] = {0, REPEAT_COST - 1, UINT32_MAX};
+    static const struct {
+        uint32_t bound;
+        bool bend;
+    } rounds[] = {
+        {0, false}, {REPEAT_COST - 1, false}, {REPEAT_COST - 1, true}, {UINT32_MAX, false}};
 
-    for (size_t round = 0; round < sizeof bounds / sizeof bounds[0]; round++) {
+    for (size_t round = 0; round < sizeof rounds / sizeof rounds[0]; round++) {
         for (uint32_t i = 0; i < t->q; i++) {
             uint32_t p = scattered(i, t->q);
             uint16_t from = t->owner[p];
 
-            if (from != RING_NO_OWNER && has[from] <= target[from])
+            if (from != RING_NO_OWNER && q->has[from] <= q->target[from])
                 continue;
             t->owner[p] = RING_NO_OWNER;
-            if (give(t, p, target, has, bounds[round])) {
+            if (give(t, p, q, rounds[round].bound, rounds[round].bend)) {
                 if (from != RING_NO_OWNER)
-                    has[from]--;
+                    q->has[from]--;
             } else {
                 t->owner[p] = from;
             }
@@ -382,12 +440,66 @@ static void move_surplus(struct table *t, const uint32_t *target, uint32_t *has)
     }
 }
 
+/* Swap repeats away among partitions that move in any case: with whatever makes things better, and, as
+ * that alone gets stuck, with whatever does not make them worse. */
+static void repair_moved(struct table *t, const uint16_t *before)
+{
+    uint16_t moved[LIMIT_PARTITIONS];
+    uint32_t count = 0;
+    struct rand r;
+
+    for (uint32_t p = 0; p < t->q; p++)
+        if (t->owner[p] != before[p])
+            moved[count++] = (uint16_t)p;
+    rand_seed(&r, count);
+    for (uint32_t pass = 0, left = 1; pass < SHUFFLES && left > 0; pass++) {
+        left = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t p = moved[i];
+
+            if (cost_at(t, p, t->owner[p]) < REPEAT_COST)
+                continue;
+            left++;
+            for (uint32_t k = 0; k < SHUFFLE_TRIES; k++) {
+                swap_if_better(t, p, moved[rand_below(&r, count)], true);
+                swap_if_better(t, moved[rand_below(&r, count)], moved[rand_below(&r, count)], true);
+            }
+        }
+    }
+}
+
+static uint32_t count_moved(const struct table *t, const uint16_t *before)
+{
+    uint32_t moved = 0;
+
+    for (uint32_t p = 0; p < t->q; p++)
+        moved += t->owner[p] != before[p];
+    return moved;
+}
+
+/* Swap repeats away also where that moves more, as long as it is not much more. What is left of them the
+ * walk of the ring skips; the next change gets at it. */
+static void repair_within(struct table *t, const uint16_t *before)
+{
+    uint32_t moved = count_moved(t, before), most = moved + moved * EXTRA_PERCENT / 100;
+
+    for (uint32_t p = 0; p < t->q && moved < most; p++) {
+        for (uint32_t i = 1; i < t->q && cost_at(t, p, t->owner[p]) >= REPEAT_COST; i++) {
+            uint32_t other = (p + scattered(i, t->q)) & (t->q - 1);
+            uint32_t had = (t->owner[p] != before[p]) + (t->owner[other] != before[other]);
+
+            if (moved + 2 - had <= most && swap_if_better(t, p, other, false))
+                moved += (t->owner[p] != before[p]) + (t->owner[other] != before[other]) - had;
+        }
+    }
+}
+
 int claim_plan(const struct ring_view *v, uint16_t *owner)
 {
-    uint32_t target[LIMIT_MEMBERS], has[LIMIT_MEMBERS] = {0};
+    struct quota q;
     struct table t;
     bool fresh = true;
-    int rc = claim_targets(v, target);
+    int rc = make_quota(v, &q);
 
     if (rc != 0)
         return rc;
@@ -398,16 +510,20 @@ int claim_plan(const struct ring_view *v, uint16_t *owner)
 
         owner[p] = valid ? m : RING_NO_OWNER;
         if (valid) {
-            has[m]++;
+            q.has[m]++;
             fresh = false;
         }
     }
     if (fresh) {
-        found(v, target, &t);
+        found(v, q.target, &t);
         return 0;
     }
-    move_surplus(&t, target, has);
-    repair(&t, REPEAT_COST, t.q - 1);
+    move_surplus(&t, &q);
+    /* With no more members than replicas each list has all of them, whatever the table. */
+    if (count_owning(v) <= v->n)
+        return 0;
+    repair_moved(&t, v->owner);
+    repair_within(&t, v->owner);
     return 0;
 }
 

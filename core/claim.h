@@ -23,7 +23,8 @@ int claim_found(struct ring_view *v);
 
 /* The table that should follow v->owner now that v->members is as it is: members may have been
  * added, have left or changed weight. Partitions without a valid owner are given away first, then
- * members above their share give to those below. `owner` receives 1 << v->q_bits entries. Errors as
+ * members above their share give to those below. At most 1.15 times as many partitions move as must:
+ * where owners cannot be kept n apart with that, some repeats stay, which the walk of the ring skips. `owner` receives 1 << v->q_bits entries. Errors as
  * above. O(Q * members * n). */
 int claim_plan(const struct ring_view *v, uint16_t *owner);
 
