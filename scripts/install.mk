@@ -21,4 +21,4 @@ install: check-headers $(addprefix $(BUILD)/,$(PROGRAMS) $(TOOLS))
 	install -m 644 packaging/sysusers.d/clockwise.conf $(DESTDIR)$(SYSUSERDIR)/
 	install -m 644 docs/man/*.8 $(DESTDIR)$(MANDIR)/man8/
 	install -m 644 docs/man/*.1 $(DESTDIR)$(MANDIR)/man1/
-	install -m 644 docs/configuration.md packaging/clockwise.conf.example LICENSE $(DESTDIR)$(DOCDIR)/
+	install -m 644 docs/configuration.md docs/security.md packaging/clockwise.conf.example LICENSE $(DESTDIR)$(DOCDIR)/

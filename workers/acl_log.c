@@ -23,7 +23,7 @@ static bool begins_alike(const char *kept, struct slice text)
 }
 
 /* The place of an entry that this refusal belongs to, or of the one that makes room for it. */
-static uint32_t find(const struct acl_log *l, uint64_t now_ms, const char *reason,
+static uint32_t find(const struct acl_log *l, uint64_t now_ms, enum acl_refusal reason,
                      struct slice object, struct slice user, bool *found)
 {
     for (uint32_t i = 0; i < l->count; i++) {
@@ -39,7 +39,7 @@ static uint32_t find(const struct acl_log *l, uint64_t now_ms, const char *reaso
     return l->count < l->most ? l->count : l->most - 1;
 }
 
-void acl_log_note(struct acl_log *l, uint64_t now_ms, const char *reason, struct slice object,
+void acl_log_note(struct acl_log *l, uint64_t now_ms, enum acl_refusal reason, struct slice object,
                   struct slice user, struct slice client)
 {
     bool found;
@@ -63,6 +63,7 @@ void acl_log_note(struct acl_log *l, uint64_t now_ms, const char *reason, struct
     }
     e->count++;
     e->updated_ms = now_ms;
+    e->touched = ++l->touched;
     memmove(l->entries + 1, l->entries, at * sizeof *l->entries);
     l->entries[0] = e;
 }
@@ -74,15 +75,31 @@ void acl_log_clear(struct acl_log *l)
     l->count = 0;
 }
 
+void acl_log_collect(const struct acl_log *l, struct resp_out *raw)
+{
+    for (uint32_t i = 0; i < l->count; i++)
+        resp_raw(raw, l->entries[i], sizeof *l->entries[i]);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct acl_log_entry *x = a, *y = b;
+
+    if (x->updated_ms != y->updated_ms)
+        return x->updated_ms < y->updated_ms ? 1 : -1;
+    return x->touched < y->touched ? 1 : x->touched > y->touched ? -1 : 0;
+}
+
 static void reply_entry(const struct acl_log_entry *e, uint64_t now_ms, struct resp_out *out)
 {
+    static const char *const reasons[] = {"auth", "command", "key"};
     uint64_t age_ms = now_ms > e->created_ms ? now_ms - e->created_ms : 0;
 
     resp_map(out, 10);
     resp_text(out, "count");
     resp_integer(out, (int64_t)e->count);
     resp_text(out, "reason");
-    resp_text(out, e->reason);
+    resp_text(out, e->reason <= ACL_REFUSED_KEY ? reasons[e->reason] : "");
     resp_text(out, "context");
     resp_text(out, "toplevel");
     resp_text(out, "object");
@@ -101,11 +118,14 @@ static void reply_entry(const struct acl_log_entry *e, uint64_t now_ms, struct r
     resp_integer(out, (int64_t)e->updated_ms);
 }
 
-void acl_log_reply(const struct acl_log *l, uint64_t now_ms, uint64_t most, struct resp_out *out)
+void acl_log_reply(struct acl_log_entry *entries, size_t count, uint64_t now_ms, uint64_t most,
+                   struct resp_out *out)
 {
-    uint32_t count = most < l->count ? (uint32_t)most : l->count;
-
+    if (count > 1)
+        qsort(entries, count, sizeof *entries, newest_first);
+    if (most < count)
+        count = most;
     resp_array(out, count);
-    for (uint32_t i = 0; i < count; i++)
-        reply_entry(l->entries[i], now_ms, out);
+    for (size_t i = 0; i < count; i++)
+        reply_entry(&entries[i], now_ms, out);
 }

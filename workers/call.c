@@ -104,7 +104,7 @@ enum call_result call_put(struct call *call, const struct msg_PUT *put, pending_
     return CALL_AGAIN;
 }
 
-void call_note_refusal(struct call *call, const char *reason, struct slice object,
+void call_note_refusal(struct call *call, enum acl_refusal reason, struct slice object,
                        struct slice user)
 {
     struct resp_out text;

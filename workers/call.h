@@ -13,7 +13,7 @@ enum call_result call_errorf(struct call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* Note in the ACL's log that this was refused to a user. */
-void call_note_refusal(struct call *call, const char *reason, struct slice object,
+void call_note_refusal(struct call *call, enum acl_refusal reason, struct slice object,
                        struct slice user);
 
 /* "syntax error" and "value is not an integer or out of range", as Redis words them. */

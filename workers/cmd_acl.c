@@ -4,6 +4,7 @@
 #include "workers/acl_category.h"
 #include "workers/acl_store.h"
 #include "workers/cmd.h"
+#include "workers/spread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -355,19 +356,46 @@ enum call_result cmd_acl_dryrun(struct call *call)
     return CALL_DONE;
 }
 
+/* ---- the log ---- */
+
+void spread_acl_log_get(struct clients *c, uint64_t asker, struct slice words,
+                        struct resp_out *text)
+{
+    (void)asker;
+    (void)words;
+    acl_log_collect(&c->acl_log, text);
+}
+
+void spread_acl_log_reset(struct clients *c, uint64_t asker, struct slice words,
+                          struct resp_out *text)
+{
+    (void)asker;
+    (void)words;
+    (void)text;
+    acl_log_clear(&c->acl_log);
+}
+
+/* p->arg[0]: how many are wanted. */
+static void finish_log(struct pending *p, struct resp_out *out)
+{
+    struct acl_log_entry *all = (struct acl_log_entry *)(void *)buf_head(&p->parts.buf);
+
+    if (p->failed)
+        call_status(p, &p->error, out);
+    else
+        acl_log_reply(all, buf_len(&p->parts.buf) / sizeof *all, p->conn->clients->engine->wall_ms,
+                      (uint64_t)p->arg[0], out);
+}
+
 enum call_result cmd_acl_log(struct call *call)
 {
     int64_t most = 10;
 
     if (call->argc > 3)
         return too_many(call);
-    if (call->argc == 3 && call_is(call, 2, "reset")) {
-        acl_log_clear(&call->clients->acl_log);
-        return cmd_ok(call);
-    }
+    if (call->argc == 3 && call_is(call, 2, "reset"))
+        return spread_begin(call, SPREAD_acl_log_reset, NULL, 0, 0, 0, spread_finish_ok);
     if (call->argc == 3 && !call_int64(call, 2, &most))
         return call_not_integer(call);
-    acl_log_reply(&call->clients->acl_log, call->engine->wall_ms, most < 0 ? 0 : (uint64_t)most,
-                  call_out(call));
-    return CALL_DONE;
+    return spread_begin(call, SPREAD_acl_log_get, NULL, 0, most < 0 ? 0 : most, 0, finish_log);
 }

@@ -57,7 +57,7 @@ static bool authenticate(struct call *call, struct slice user, struct slice pass
         return true;
     }
     call->clients->stats.auth_failures++;
-    call_note_refusal(call, "auth", call->argv[0], user);
+    call_note_refusal(call, ACL_REFUSED_AUTH, call->argv[0], user);
     call_error(call, "WRONGPASS invalid username-password pair or user is disabled.");
     return false;
 }

@@ -156,13 +156,14 @@ static bool permitted(struct call *call)
         return true;
     case ACL_NO_COMMAND:
         call->clients->stats.denied_commands++;
-        call_note_refusal(call, "command", slice_str(call->command->name), slice_str(u->name));
+        call_note_refusal(call, ACL_REFUSED_COMMAND, slice_str(call->command->name),
+                          slice_str(u->name));
         call_errorf(call, "NOPERM User %s has no permissions to run the '%s' command", u->name,
                     call->command->name);
         break;
     case ACL_NO_KEY:
         call->clients->stats.denied_keys++;
-        call_note_refusal(call, "key", call->argv[bad], slice_str(u->name));
+        call_note_refusal(call, ACL_REFUSED_KEY, call->argv[bad], slice_str(u->name));
         call_error(call, "NOPERM No permissions to access a key");
         break;
     }
@@ -204,7 +205,7 @@ static void remember(const struct call *call, struct pending *p)
     p->argc = call->argc;
     p->text_size = 0;
     p->cut = 0;
-    if (call->argc > 1) {
+    if (call->argc > 1 && call->command->run != cmd_auth) { /* a password is not remembered */
         size_t len = call->argv[1].len < PENDING_TEXT ? call->argv[1].len : PENDING_TEXT;
 
         memcpy(p->text, call->argv[1].data, len);

@@ -21,6 +21,8 @@ typedef void spread_fn(struct clients *c, uint64_t asker, struct slice words,
     X(slowlog_reset)                                                                               \
     X(latency_get)                                                                                 \
     X(latency_reset)                                                                               \
+    X(acl_log_get)                                                                                 \
+    X(acl_log_reset)                                                                               \
     X(commandstats)
 
 enum spread_op {

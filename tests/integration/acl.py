@@ -200,6 +200,11 @@ def categories_are_listed_and_cw_commands_are_in_them():
 def refusals_are_logged_once_for_each_kind_and_bounded():
     with on(W0) as r, on(W0) as bad:
         equal(r("ACL", "LOG", "RESET"), "OK")
+        with on(W1) as other:  # what one worker refuses, the others show
+            error(other, "AUTH", "elsewhere", "guess")
+            equal(dict(zip(*[iter(r("ACL", "LOG")[0])] * 2))[b"username"], b"elsewhere")
+            equal(other("ACL", "LOG", "RESET"), "OK")
+        equal(r("ACL", "LOG"), [])
         for _ in range(3):
             error(bad, "AUTH", "someone", "guess")
         equal(bad("AUTH", "reader", "read"), "OK")

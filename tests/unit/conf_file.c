@@ -206,6 +206,53 @@ static void an_open_address_needs_password_and_secret(void **state)
     assert_int_equal(load("[node]\nbind = ::1\n"), 0);
 }
 
+static void every_kind_of_address_is_judged(void **state)
+{
+    static const char *const local[] = {"127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"};
+    static const char *const open[] = {"10.0.0.1",  "192.168.1.2", "8.8.8.8",         "128.0.0.1",
+                                       "126.0.0.1", "fe80::1",     "fd00::1",         "2001:db8::1",
+                                       "::2",       "::127.0.0.1", "::ffff:126.0.0.1"};
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++) {
+        snprintf(text, sizeof text, "[node]\nbind = %s\n", local[i]);
+        assert_int_equal(load(text), 0);
+    }
+    for (size_t i = 0; i < sizeof open / sizeof *open; i++) {
+        snprintf(text, sizeof text, "[node]\nbind = %s\n", open[i]);
+        assert_int_equal(load(text), -ERR_INVAL);
+        snprintf(text, sizeof text, "[node]\nbind = %s\n[security]\nrequirepass=x\n", open[i]);
+        assert_int_equal(load(text), -ERR_INVAL);
+        snprintf(text, sizeof text, "[node]\nbind = %s\n[cluster]\nsecret=x\n", open[i]);
+        assert_int_equal(load(text), -ERR_INVAL);
+        snprintf(text, sizeof text,
+                 "[node]\nbind = %s\n[security]\nrequirepass=x\n[cluster]\nsecret=y\n", open[i]);
+        assert_int_equal(load(text), 0);
+    }
+    for (int v6 = 0; v6 < 2; v6++) {
+        snprintf(text, sizeof text, "[node]\nbind = %s\nannounce = 127.0.0.1\n",
+                 v6 ? "::" : "0.0.0.0");
+        assert_int_equal(load(text), -ERR_INVAL);
+    }
+}
+
+static void tls_needs_the_files_that_it_works_with(void **state)
+{
+    (void)state;
+    refused("[security]\ntls = yes\n", 2, "tls: needs tls_cert");
+    refused("[security]\ntls_cert = /c\ntls = yes\n", 3, "tls: needs tls_key");
+    refused("[security]\ntls_cluster = yes\ntls_cert = /c\ntls_key = /k\n", 2,
+            "tls_cluster: needs tls_ca");
+    refused("[security]\ntls = yes\ntls_cert = /c\ntls_key = /k\ntls_auth_clients = optional\n", 5,
+            "tls_auth_clients: needs tls_ca");
+    assert_int_equal(load("[security]\ntls = yes\ntls_cert = /c\ntls_key = /k\n"), 0);
+    assert_int_equal(load("[security]\ntls = yes\ntls_cert = /c\ntls_key = /k\ntls_ca = /a\n"
+                          "tls_auth_clients = yes\ntls_cluster = yes\n"),
+                     0);
+    assert_int_equal(load("[security]\ntls_auth_clients = yes\n"), 0);
+}
+
 static void a_wildcard_needs_an_address_to_announce(void **state)
 {
     char expected[CONF_ERROR];
@@ -339,6 +386,8 @@ int main(void)
         cmocka_unit_test(impossible_addresses_are_refused),
         cmocka_unit_test(keys_that_contradict_each_other_are_refused),
         cmocka_unit_test(an_open_address_needs_password_and_secret),
+        cmocka_unit_test(every_kind_of_address_is_judged),
+        cmocka_unit_test(tls_needs_the_files_that_it_works_with),
         cmocka_unit_test(a_wildcard_needs_an_address_to_announce),
         cmocka_unit_test(lines_that_the_parser_would_cut_are_refused),
         cmocka_unit_test(a_secret_is_never_repeated_in_an_error),
