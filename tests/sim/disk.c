@@ -99,9 +99,17 @@ int disk_load(struct worker *w, unsigned key, struct slice *object)
             blob_set(&live->object[key], NULL);
             return -ERR_NOTFOUND;
         }
-        if (live->damaged[key] == DAMAGED)
+        if (live->damaged[key] == DAMAGED) {
             new_identity(w->sim, &disk_of(w)->vnode[w->sim->key[key].partition]);
+            blob_set(&disk_of(w)->flushed[key], NULL); /* one goes with the other */
+        }
         live->damaged[key] = DAMAGE_TOLD;
+        if (w->sim
+                ->repair) { /* the row goes, as in store.h; without anti-entropy it is kept in mind */
+            blob_set(&live->object[key], NULL);
+            blob_set(&disk_of(w)->durable.object[key], NULL);
+            live->damaged[key] = disk_of(w)->durable.damaged[key] = SOUND;
+        }
         return -ERR_CORRUPT;
     }
     w->lent = blob_make(slice_of(live->object[key]->bytes, live->object[key]->len));

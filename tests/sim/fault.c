@@ -49,6 +49,8 @@ static bool take_down(struct sim *s, unsigned node)
 
     if (!s->node[node].up)
         return false;
+    if (s->repair && sim_percent(s, 20)) /* longer than hints are kept */
+        down = 1000 * s->hint_age_ms * sim_range(s, 1, 4);
     node_crash(s, node);
     sim_after(s, down, restart_node, NULL, node, 0);
     if (sim_percent(s, 60)) {

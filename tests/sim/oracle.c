@@ -153,7 +153,8 @@ static void siblings_of(struct sim *s, unsigned k, const struct object *o,
             struct write_event *e = &key->event[key->event_count];
             uint32_t write = write_of_sibling(s, k, o, &x);
 
-            *e = (struct write_event){.dot = x.dot, .write = write, .node = (uint8_t)s->storing};
+            *e = (struct write_event){
+                .dot = x.dot, .write = write, .node = (uint8_t)s->storing, .at_us = s->now};
             e->direct = s->write[write].has_context ? s->write[write].seen : *before;
             close_over(key, &e->direct, &e->past);
             bits_join(&key->past, &e->past);
@@ -183,6 +184,19 @@ static unsigned events_of(const struct write *w)
     return count;
 }
 
+bool oracle_stranded(struct sim *s, unsigned k, unsigned e)
+{
+    struct key *key = &s->key[k];
+    const struct write_event *event = &key->event[e];
+    /* Clocks differ by up to two seconds. */
+    uint64_t patience_us = 1000 * s->conf.late_after_ms - SEC(2);
+
+    if (!s->repair || (event->primary_us != 0 && event->primary_us < event->at_us + patience_us))
+        return false;
+    bits_add(&key->stranded, e);
+    return true;
+}
+
 /* What must hold for every object, anywhere, at any time. Only what a sibling's own context covered is
  * judged here: contexts leave out old dots (see object_put()), which the writes between supersede
  * when those arrive. */
@@ -210,7 +224,7 @@ static void check_object(struct sim *s, unsigned k, const struct object *o,
                      key->name, write);
         if (!bits_has(siblings, e) && covered && (s->write[write].acked || key->event[e].orphan) &&
             !bits_has(&key->past, e) && !bits_has(&key->buried, e) &&
-            events_of(&s->write[write]) == 1)
+            events_of(&s->write[write]) == 1 && !oracle_stranded(s, k, e))
             sim_fail(s,
                      "%s: an object claims to have seen write %u, which nothing supersedes, and "
                      "does not have it",
@@ -254,6 +268,18 @@ void oracle_seen(struct sim *s, unsigned k, struct slice bytes, struct bits *see
     keep_covered(&s->key[k], &o.causal, covered);
 }
 
+static void note_primary(struct sim *s, unsigned node, unsigned k, const struct bits *siblings)
+{
+    const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    bool primary = false;
+
+    for (unsigned i = 0; i < s->key[k].n; i++)
+        primary |= walk->member[i] == node && (s->amnesiacs >> node & 1) == 0;
+    for (unsigned e = 0; primary && e < s->key[k].event_count; e++)
+        if (bits_has(siblings, e) && s->key[k].event[e].primary_us == 0)
+            s->key[k].event[e].primary_us = s->now;
+}
+
 void oracle_stored(struct sim *s, unsigned node, unsigned k, struct slice before,
                    struct slice bytes)
 {
@@ -266,6 +292,7 @@ void oracle_stored(struct sim *s, unsigned node, unsigned k, struct slice before
     if (s->coordinating)
         s->key[k].coordinated_at[node] = s->now;
     siblings_of(s, k, &o, &covered, &siblings);
+    note_primary(s, node, k, &siblings);
     check_object(s, k, &o, &siblings);
     sim_trace(s, "store", node, k, hash64(bytes.data, bytes.len));
 }
@@ -395,7 +422,8 @@ static void check_write_context(struct sim *s, const struct request *r, struct s
             sim_fail(s, "%s: the context after write %u lacks write %u, which the writer had seen",
                      key->name, r->write, key->event[e].write);
         if (covered && !bits_has(&seen, e) && !bits_has(&key->past, e) &&
-            !bits_has(&key->buried, e) && events_of(other) == 1 && other->acked)
+            !bits_has(&key->buried, e) && !bits_has(&key->stranded, e) && events_of(other) == 1 &&
+            other->acked)
             sim_fail(s,
                      "%s: the context after write %u covers write %u, which the writer has never "
                      "seen",
@@ -472,6 +500,7 @@ void oracle_read_replied(struct sim *s, struct request *r, const struct coord_re
     if (!key->strict || r->r != 0)
         return;
     bits_join(&seen, &key->buried);
+    bits_join(&seen, &key->stranded);
     account_for(s, key, &seen);
     for (uint32_t i = 0; i < r->acked_before; i++)
         if (!overlaps(&s->write[key->acked[i]].events, &seen))
@@ -618,6 +647,14 @@ void oracle_read_sent(struct sim *s, const struct worker *from, uint64_t request
     s->reads_at = (s->reads_at + 1) % 256;
 }
 
+static bool is_away(const struct sim *s, unsigned node, unsigned k)
+{
+    uint64_t horizon_ms;
+
+    return repair_standing(&s->node[node].worker[worker_of_key(s, node, k)], s->key[k].partition,
+                           &horizon_ms) == STANDING_AWAY;
+}
+
 static void check_repaired(struct sim *s, const struct event *e)
 {
     struct stale *stale = e->p;
@@ -626,7 +663,8 @@ static void check_repaired(struct sim *s, const struct event *e)
                 node_well_since(s, stale->replica, stale->found_at) &&
                 net_well_since(s, stale->reader, stale->replica, stale->found_at);
 
-    if (well && image->damaged[stale->key] == SOUND &&
+    if (well && image->damaged[stale->key] == SOUND && !is_away(s, stale->replica, stale->key) &&
+        !check_buried(s, stale->key, stale->whole) &&
         !oracle_covers(s, stale->key, stale->whole, image->object[stale->key]))
         sim_fail(s, "%s: a read by node %u has found node %u stale and has not repaired it",
                  s->key[stale->key].name, stale->reader, stale->replica);
@@ -666,7 +704,8 @@ void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
 
     for (unsigned p = 0; p < s->key[k].n; p++)
         primary |= walk->member[p] == from;
-    if (!primary || image->object[k] == NULL || image->damaged[k] != SOUND)
+    if (!primary || image->object[k] == NULL || image->damaged[k] != SOUND ||
+        is_away(s, to->node, k) || is_away(s, from, k))
         return;
     open_checked(s, k, slice_of(image->object[k]->bytes, image->object[k]->len), &o);
     if (object_digest(&o) == m->digest)
@@ -680,10 +719,13 @@ void oracle_read_done(struct sim *s, struct worker *to, unsigned from,
 
 /* --- the end --- */
 
+/* What a replica holds: a damaged record is nothing. */
 static const struct blob *replica(const struct sim *s, unsigned k, unsigned i)
 {
-    return s->node[s->node[s->reference].index.walk[s->key[k].partition].member[i]]
-        .disk.durable.object[k];
+    unsigned node = s->node[s->reference].index.walk[s->key[k].partition].member[i];
+    const struct image *image = &s->node[node].disk.durable;
+
+    return image->damaged[k] == SOUND ? image->object[k] : NULL;
 }
 
 /* By hints alone: as long as nobody has lost what it owed, hints bring each write to all of its
@@ -750,7 +792,11 @@ static void check_key(struct sim *s, unsigned k)
     for (unsigned e = 0; e < key->event_count; e++)
         if (bits_has(&siblings, e))
             items |= s->write[key->event[e].write].items;
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (!bits_has(&siblings, e) && oracle_stranded(s, k, e))
+            items |= s->write[key->event[e].write].items;
     bits_join(&seen, &key->buried);
+    bits_join(&seen, &key->stranded);
     account_for(s, key, &seen);
     for (unsigned e = 0; e < key->event_count; e++)
         if (bits_has(&siblings, e) && bits_has(&key->buried, e))

@@ -421,6 +421,12 @@ static bool has_hints(const struct sim *s, unsigned node, unsigned partition)
 
 static bool is_clean(const struct sim *s, unsigned node, unsigned partition)
 {
+    const struct journal *j =
+        &s->node[node].worker[ring_worker_of(partition, (uint16_t)s->workers)].journal;
+
+    for (uint32_t i = 0; i < j->count; i++)
+        if (s->key[j->ops[i].key].partition == partition)
+            return false;
     for (unsigned k = 0; k < s->keys; k++)
         if (s->key[k].partition == partition && s->node[node].disk.dirty_ms[k] != 0)
             return false;

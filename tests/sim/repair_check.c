@@ -26,14 +26,14 @@ static bool amnesiac(const struct sim *s, unsigned node)
     return (s->amnesiacs >> node & 1) != 0;
 }
 
-/* Has all that is alive in an object been deleted and purged since? */
-static bool is_buried(struct sim *s, unsigned k, const struct blob *b)
+/* Has all that is alive in an object been deleted and purged since, or does it count as that? */
+bool check_buried(struct sim *s, unsigned k, const struct blob *b)
 {
     struct bits seen, siblings, covered;
 
     oracle_seen(s, k, slice_of(b->bytes, b->len), &seen, &siblings, &covered);
-    for (int i = 0; i < SIM_WORDS; i++)
-        if ((siblings.w[i] & ~s->key[k].buried.w[i]) != 0)
+    for (unsigned e = 0; e < s->key[k].event_count; e++)
+        if (bits_has(&siblings, e) && !bits_has(&s->key[k].buried, e) && !oracle_stranded(s, k, e))
             return false;
     return true;
 }
@@ -44,7 +44,7 @@ static bool holds(struct sim *s, unsigned node, unsigned k, const struct blob *b
     const struct image *image = &s->node[node].disk.durable;
 
     return image->damaged[k] != SOUND || oracle_covers(s, k, b, image->object[k]) ||
-           is_buried(s, k, b);
+           check_buried(s, k, b);
 }
 
 /* --- exchanges --- */
@@ -130,7 +130,7 @@ void check_drop(struct sim *s, unsigned node, unsigned k)
 {
     const struct blob *b = s->node[node].disk.live.object[k];
 
-    if (b != NULL && !is_buried(s, k, b))
+    if (b != NULL && !check_buried(s, k, b))
         sim_fail(s, "%s: node %u drops as dead what nobody has deleted", s->key[k].name, node);
 }
 
@@ -317,9 +317,9 @@ void check_away(struct sim *s)
     s->calm = false;
     node_crash(s, walk->member[1]);
     sim_run_until(s, s->now + SEC(2));
-    client_check_write(s, k, walk->member[0], false);
+    client_check_write(s, k, walk->member[0], sim_percent(s, 50));
     wait_for_checks(s);
-    sim_run_until(s, s->now + 1000 * s->hint_age_ms + SEC(3));
+    sim_run_until(s, s->now + 2500 * s->hint_age_ms + s->repair_interval_us + SEC(2));
     node_start(s, walk->member[1]);
     r = read_before_repair(s, k, walk->member[1]);
     expect_all(s, r, k, walk->member[0], "a node that was away for long");

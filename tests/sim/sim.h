@@ -293,10 +293,11 @@ struct write {
 struct write_event { /* one dot */
     struct dot dot;
     uint32_t write;
-    uint8_t node;       /* that coordinated it */
-    bool orphan;        /* that node has lost it, others have not */
-    struct bits direct; /* events that it supersedes by its own context */
-    struct bits past;   /* and those that these supersede, and so on */
+    uint8_t node;               /* that coordinated it */
+    uint64_t at_us, primary_us; /* when it was written, when a primary first had it; 0: none has */
+    bool orphan;                /* that node has lost it, others have not */
+    struct bits direct;         /* events that it supersedes by its own context */
+    struct bits past;           /* and those that these supersede, and so on */
 };
 
 struct issued {
@@ -320,6 +321,7 @@ struct key {
     bool forgetful;                     /* a crash may have cost hints that were owed */
     uint64_t coordinated_at[SIM_NODES]; /* last write */
     struct bits buried;                 /* deletes that were purged, and all that they supersede */
+    struct bits stranded;               /* see oracle_stranded() */
 };
 
 /* A request of a client, one attempt. */
@@ -344,6 +346,10 @@ struct request {
 };
 
 uint32_t oracle_write(struct sim *s, const struct write *w);
+/* A write that no primary has heard of before its horizon could pass it: whoever was cut off with it for
+ * longer than hints are kept cannot be told from one who has missed its deletion, and what it has
+ * counts as deleted. That is what horizons cost; true if it may have happened to this event. */
+bool oracle_stranded(struct sim *s, unsigned key, unsigned event);
 /* Does one object cover all siblings of another? */
 bool oracle_covers(struct sim *s, unsigned key, const struct blob *of, const struct blob *by);
 /* The bytes of a write's value; valid until the next call. */
@@ -446,6 +452,8 @@ void repair_reset(struct sim *s, unsigned a, unsigned b);
 /* A tombstone is purged at a node; an object is dropped there because it is dead. */
 void check_purge(struct sim *s, unsigned node, unsigned key);
 void check_drop(struct sim *s, unsigned node, unsigned key);
+/* Has all that is alive in an object been deleted and purged since, or does it count as that? */
+bool check_buried(struct sim *s, unsigned key, const struct blob *b);
 /* After healing: replicas become equal by anti-entropy alone, tombstones and surplus vnodes go, and then
  * nothing moves any more. */
 void check_repaired_by_itself(struct sim *s);
