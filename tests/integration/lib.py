@@ -2,6 +2,7 @@
 client, and the lines that scripts/test counts. Nothing here asserts on wall-clock time."""
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -77,10 +78,29 @@ def ports_free(base, nodes):
     return True
 
 
+_reserved = []  # open files whose locks say that ports are taken
+
+
+def reserve(base, nodes):
+    """Take the ports of some nodes for as long as this process lives: tests run beside each other."""
+    taken = []
+    for k in range(1, nodes + 1):
+        f = open(os.path.join(tempfile.gettempdir(), f"clockwise-ports-{base + 100 * k}"), "w")
+        taken.append(f)
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            for f in taken:
+                f.close()
+            return False
+    _reserved.extend(taken)
+    return True
+
+
 def free_base(nodes):
-    for _ in range(200):
+    for _ in range(1000):
         base = random.randrange(10000, 20000, 100)
-        if ports_free(base, nodes):
+        if reserve(base, nodes) and ports_free(base, nodes):
             return base
     raise AssertionError("no free ports")
 
