@@ -36,7 +36,7 @@ for suffix in (".crt", ".key"):
 cluster = Cluster(nodes=2, workers=2, options=[
     "n=2", "r=1", "w=1", "tls=yes", "tls_cluster=yes", f"tls_cert={path('used.crt')}",
     f"tls_key={path('used.key')}", f"tls_ca={path('ca.crt')}", "secret=between-nodes",
-    "handshake_timeout=3s"])
+    "handshake_timeout=3s", "repair_interval=1s", "flush_age=300ms"])
 PORT = cluster.port(1)
 PEER_PORT = PORT + 10001
 
@@ -291,7 +291,7 @@ def sighup_takes_new_certificates_and_keeps_the_old_ones_if_they_are_bad():
 
 @case
 def a_node_is_let_in_only_with_a_certificate_of_the_right_authority():
-    for port in (PEER_PORT, PORT + 10000):  # worker and gossipd
+    for port in (PEER_PORT, PORT + 10000, PORT + 9999):  # worker, gossipd, antientropyd
         with secure(port, context(certificate="node")) as s:
             equal(s.version(), "TLSv1.3")
             s.settimeout(0.2)
@@ -336,6 +336,25 @@ def a_killed_worker_comes_back_with_its_certificate_and_links():
     kill(cluster.children(1)["worker-0"])
     eventually("all links are up again", lambda: b"ring_ready:1" in info())
     serves()
+
+
+@case
+def a_wiped_node_is_filled_again_through_tls():
+    with Secure() as r:
+        for i in range(300):
+            equal(r("SET", f"fill{i}", i), "OK")
+    cluster.run("kill", 2)
+    cluster.run("wipe", 2)
+    cluster.run("start", 2)
+
+    def filled():
+        try:
+            with Secure(cluster.port(2)) as r, Secure() as other:
+                return r("DBSIZE") >= other("DBSIZE") >= 300
+        except OSError:
+            return False
+
+    eventually("node 2 has every key", filled)
 
 
 shutil.rmtree(CERTS, ignore_errors=True)
