@@ -210,8 +210,10 @@ static void settle(struct session *s)
     int error = exchange_error(s->exchange);
 
     exchange_stats(s->exchange, &stats);
-    count(s, &stats, agreed);
-    publish(s, &stats, agreed);
+    if (error != -ERR_BUSY) {
+        count(s, &stats, agreed);
+        publish(s, &stats, agreed);
+    }
     tell(s, &stats, agreed);
     change_received(a, s->partition, stats.news_here, stats.pulled);
     a->vnodes.info[s->partition].filling |= stats.news_here >= MANY;

@@ -167,6 +167,15 @@ void worker_seg_vnode(struct worker_seg *w, uint32_t partition, enum worker_vnod
     atomic_store_explicit(&row->state, (uint32_t)state, memory_order_release);
 }
 
+void worker_seg_tree(struct worker_seg *w, uint32_t partition, uint64_t generation, uint64_t root)
+{
+    ASSERT(partition < w->body->partitions);
+    struct worker_vnode *row = &w->body->vnodes[partition];
+
+    atomic_store_explicit(&row->merkle_generation, generation, memory_order_relaxed);
+    atomic_store_explicit(&row->merkle_root, root, memory_order_relaxed);
+}
+
 const char *worker_seg_hist_name(enum worker_hist h)
 {
     ASSERT(h < WORKER_HIST_COUNT);

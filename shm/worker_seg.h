@@ -140,6 +140,9 @@ static inline void worker_seg_count(struct worker_seg *w, enum counter c, uint64
 void worker_seg_vnode(struct worker_seg *w, uint32_t partition, enum worker_vnode_state state,
                       uint64_t id, uint64_t keys, uint64_t hints);
 
+/* Writer: what the newest flush left, for people. */
+void worker_seg_tree(struct worker_seg *w, uint32_t partition, uint64_t generation, uint64_t root);
+
 /* Static texts; never NULL. */
 const char *worker_seg_hist_name(enum worker_hist h);
 const char *worker_seg_state_name(uint32_t state);

@@ -278,13 +278,20 @@ static void publish_clients(struct worker *w)
 
 static void publish_vnodes(struct worker *w)
 {
-    for (uint32_t p = 0; p < w->ring_index.partitions; p++) {
-        uint64_t id = store_vnode_id(w->store, p);
+    uint64_t not_whole = 0;
 
-        if (id != 0)
-            worker_seg_vnode(&w->seg, p, WORKER_VNODE_OPEN, id, store_vnode_keys(w->store, p),
-                             handoff_host_held(w, p));
+    for (uint32_t p = 0; p < w->ring_index.partitions; p++) {
+        struct store_vnode_state s;
+
+        if (store_vnode_state(w->store, p, &s) != 0) {
+            worker_seg_vnode(&w->seg, p, WORKER_VNODE_NONE, 0, 0, 0);
+            continue;
+        }
+        worker_seg_vnode(&w->seg, p, WORKER_VNODE_OPEN, s.id, s.keys, handoff_host_held(w, p));
+        worker_seg_tree(&w->seg, p, s.generation, s.root);
+        not_whole += s.standing != STANDING_WHOLE && ring_keeps(&w->ring_index, p, w->view.self);
     }
+    counter_set(&w->seg.body->counters, CTR_store_not_whole, not_whole);
 }
 
 void worker_info_publish(struct worker *w)
