@@ -164,8 +164,9 @@ static void get_at_home(struct coord *c, struct request *r, const struct msg_GET
     hold_drop(&c->holds, &key);
 }
 
-/* Send a read to the first candidate from index `from` on that can be sent to. */
-static void send_get(struct coord *c, struct request *r, uint8_t from)
+/* Send a read to the first candidate from index `from` on that can be sent to. If there is none, it
+ * goes on waiting for those who have it, or has failed if `waiting` is false: nobody has. */
+static void send_get(struct coord *c, struct request *r, uint8_t from, bool waiting)
 {
     struct msg m = {.kind = MSG_GET};
 
@@ -180,6 +181,11 @@ static void send_get(struct coord *c, struct request *r, uint8_t from)
         r->u.forward.at = i;
         r->u.forward.hop_us = hop_time(c);
         coord_count(c, from == 0 ? COORD_GET_FORWARDED : COORD_GET_REROUTED, 1);
+        table_schedule(&c->table, r, coord_forward_due(r));
+        return;
+    }
+    if (waiting) {
+        r->u.forward.hop_us = UINT64_MAX;
         table_schedule(&c->table, r, coord_forward_due(r));
         return;
     }
@@ -202,7 +208,7 @@ int coord_forward_get(struct coord *c, const struct asker *asker, const struct p
     r->u.forward.r = get->r;
     r->u.forward.pr = get->pr;
     r->u.forward.flags = get->flags;
-    send_get(c, r, 0);
+    send_get(c, r, 0, false);
     return 0;
 }
 
@@ -227,7 +233,7 @@ void coord_forward_done(struct coord *c, struct request *r, const struct msg *m)
                    done->status == ERR_UNAVAILABLE || done->status == ERR_NOTWHOLE;
 
     if (refused && r->u.forward.at + 1 < r->u.forward.count) {
-        send_get(c, r, r->u.forward.at + 1);
+        send_get(c, r, r->u.forward.at + 1, false);
         return;
     }
     end_get(c, r,
@@ -255,11 +261,9 @@ void coord_forward_lost(struct coord *c, struct request *r, bool timeout)
         return;
     }
     if (timeout && r->u.forward.at + 1 == r->u.forward.count) {
-        /* Nobody is left to ask: whoever has the request may still answer. */
-        r->u.forward.hop_us = UINT64_MAX;
-        table_schedule(&c->table, r, coord_forward_due(r));
+        send_get(c, r, r->u.forward.count, true);
         return;
     }
     /* After the last one the first is asked again: links come back, and the time limit ends it. */
-    send_get(c, r, (uint8_t)((r->u.forward.at + 1) % r->u.forward.count));
+    send_get(c, r, (uint8_t)((r->u.forward.at + 1) % r->u.forward.count), timeout);
 }
