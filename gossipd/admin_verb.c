@@ -125,8 +125,12 @@ static bool find_joiner(const struct request *r, const char *text, struct node_i
     bool found = find(&silent, text, id);
     if (quiet != NULL)
         fclose(quiet);
-    if (found)
+    const struct member_row *row = found ? member_find(&g->members, id) : NULL;
+    if (row != NULL && row->m.state < MEMBER_FAULTY)
         return true;
+    if (row != NULL)
+        return fail(r, "%s is %s: it must run to join", row->m.name,
+                    row->m.state == MEMBER_FAULTY ? "faulty" : "gone");
     if (!read_place(text, &place))
         return fail(r,
                     "there is no node '%s'; a node that is not known here is named by its "

@@ -188,8 +188,9 @@ class Redis:
 class Cluster:
     """A cluster through scripts/cluster; stopped and removed at exit."""
 
-    def __init__(self, nodes=3, workers=2, options=()):
-        self.base = free_base(nodes)
+    def __init__(self, nodes=3, workers=2, options=(), spare=0):
+        """spare: ports for so many nodes more are kept free, for `add`."""
+        self.base = free_base(nodes + spare)
         self.dir = tempfile.mkdtemp(prefix="cw-")
         self.count = nodes
         atexit.register(self.destroy)
@@ -259,6 +260,21 @@ class Cluster:
                 return b"ring_ready:1" in r("INFO", "clockwise")
         except (OSError, Error):
             return False
+
+    def clockwise(self, k, *words):
+        """clockwise cluster WORDS at a node: exit status and what it said."""
+        options = [w for w in words if str(w).startswith("-")]
+        words = [w for w in words if not str(w).startswith("-")]
+        done = subprocess.run([os.path.join(BUILD, "clockwise"), "-p", str(self.port(k)), *options, "cluster", *map(str, words)],
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    def admin(self, k, *words):
+        """The same as a value; it must succeed."""
+        status, text = self.clockwise(k, "--json", *words)
+        if status != 0:
+            raise AssertionError(f"clockwise cluster {' '.join(map(str, words))}: {status}: {text}")
+        return json.loads(text)
 
     def dump(self, k, *words):
         """clockwise-shmdump --json of a node as a value."""
