@@ -112,6 +112,14 @@ static bool read_place(const char *text, struct member_endpoint *out)
     return isdigit((unsigned char)colon[1]) && *end == 0 && port > 0 && port < 65536;
 }
 
+static bool was_in_ring(const struct gossipd *g, const struct node_id *id)
+{
+    for (uint16_t i = 0; i < g->members.ring.count; i++)
+        if (node_id_equal(&g->members.ring.id[i], id))
+            return true;
+    return false;
+}
+
 /* Like find(), for one that is to join: who is not known yet is asked to introduce itself. */
 static bool find_joiner(const struct request *r, const char *text, struct node_id *id)
 {
@@ -126,8 +134,8 @@ static bool find_joiner(const struct request *r, const char *text, struct node_i
     if (quiet != NULL)
         fclose(quiet);
     const struct member_row *row = found ? member_find(&g->members, id) : NULL;
-    if (row != NULL && row->m.state < MEMBER_FAULTY)
-        return true;
+    if (row != NULL && (row->m.state < MEMBER_FAULTY || was_in_ring(g, id)))
+        return true; /* in the ring: the plan will say why not */
     if (row != NULL)
         return fail(r, "%s is %s: it must run to join", row->m.name,
                     row->m.state == MEMBER_FAULTY ? "faulty" : "gone");
