@@ -107,6 +107,11 @@ int conf_take_reloadable(struct conf *current, const struct conf *fresh,
                          void (*ignored)(void *arg, const struct conf_key *key), void *arg,
                          char error[CONF_ERROR]);
 
+/* Give a key that may change while running a new value; "section.key", or the key alone. What it means
+ * together with other keys is checked when conf_take_reloadable() takes it over. -ERR_NOTFOUND; -ERR_DENIED:
+ * it needs a restart; -ERR_INVAL with a reason. */
+int conf_change(struct conf *c, const char *name, const char *text, char reason[CONF_ERROR]);
+
 /* The description of key index (enum conf_key_index). */
 const struct conf_key *conf_key_at(unsigned index);
 

@@ -122,6 +122,27 @@ int conf_take_reloadable(struct conf *current, const struct conf *fresh,
     return taken;
 }
 
+int conf_change(struct conf *c, const char *name, const char *text, char reason[CONF_ERROR])
+{
+    const char *dot = strchr(name, '.');
+    int rc = -ERR_NOTFOUND;
+
+    reason[0] = '\0';
+    for (unsigned i = 0; i < CONF_KEYS; i++) {
+        const struct conf_key *k = conf_key_at(i);
+        bool same = dot == NULL ? strcmp(k->key, name) == 0
+                                : strlen(k->section) == (size_t)(dot - name) &&
+                                      strncmp(k->section, name, (size_t)(dot - name)) == 0 &&
+                                      strcmp(k->key, dot + 1) == 0;
+
+        if (same && k->reloadable)
+            return conf_value_set(c, i, text, reason);
+        if (same)
+            rc = -ERR_DENIED;
+    }
+    return rc;
+}
+
 int conf_log_level(const struct conf *c)
 {
     return LOG_ERROR + c->node.log_level;

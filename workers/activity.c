@@ -37,6 +37,13 @@ struct activity_slow *activity_slow_add(struct activity *a)
     return s;
 }
 
+void activity_slow_keep(struct activity *a, uint32_t most)
+{
+    a->slow_max = most < ACTIVITY_SLOW ? most : ACTIVITY_SLOW;
+    if (a->slow_count > a->slow_max)
+        a->slow_count = a->slow_max;
+}
+
 const struct activity_slow *activity_slow_at(const struct activity *a, uint32_t i)
 {
     ASSERT(i < a->slow_count);

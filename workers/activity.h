@@ -66,6 +66,9 @@ static inline bool activity_is_slow(const struct activity *a, uint64_t usec)
 /* Room for a slow command; the oldest goes if there is none. Its id is set. */
 struct activity_slow *activity_slow_add(struct activity *a);
 
+/* Keep at most so many slow commands from now on. */
+void activity_slow_keep(struct activity *a, uint32_t most);
+
 /* The i-th newest slow command. */
 const struct activity_slow *activity_slow_at(const struct activity *a, uint32_t i);
 

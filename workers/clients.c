@@ -242,7 +242,7 @@ void clients_reply(struct clients *c, uint64_t token, const struct coord_reply *
         return;
     }
     conn->in_flight--;
-    if (conn->stall == CONN_PIPELINE)
+    if (conn->stall == CONN_PIPELINE || conn->stall == CONN_ORDER)
         clients_dirty(c, conn);
     if (p->finish != NULL) {
         p->answer(p, part, answer, &p->parts);

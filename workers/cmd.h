@@ -14,6 +14,9 @@ void cmd_client_describe(const struct conn *conn, struct resp_out *to);
 void cmd_write_commandstats(const struct pending *p, struct resp_out *text);
 void cmd_write_latencystats(const struct pending *p, struct resp_out *text);
 
+/* What INFO says. */
+void cmd_get_info(struct call *call, struct worker_info *info);
+
 /* Is this a name that a connection may have? */
 bool cmd_name_ok(struct slice name);
 

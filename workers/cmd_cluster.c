@@ -90,6 +90,38 @@ static size_t count_runs(const struct cluster_map *map, uint32_t at)
     return n;
 }
 
+static void write_worker(struct resp_out *out, const struct member *m, uint16_t worker)
+{
+    char id[WORKER_ID];
+
+    worker_id(m, worker, id);
+    resp_array(out, 4);
+    resp_text(out, m->address);
+    resp_integer(out, m->worker_port + worker);
+    resp_text(out, id);
+    resp_array(out, 0);
+}
+
+/* The other workers that serve reads of a partition, if they are told at all; returns how many. out may
+ * be NULL: count only. */
+static size_t write_replicas(const struct engine *e, const struct cluster_map *map, uint32_t p,
+                             struct resp_out *out)
+{
+    const struct ring_walk *walk = &e->index->walk[p];
+    size_t count = 0;
+
+    for (unsigned i = 0; e->conf.advertise_replicas && i < walk->primaries; i++) {
+        const struct member *m = &map->view->members[walk->member[i]];
+
+        if (walk->member[i] == map->member[p] || !is_up(m))
+            continue;
+        count++;
+        if (out != NULL)
+            write_worker(out, m, ring_worker_of(p, m->workers));
+    }
+    return count;
+}
+
 enum call_result cmd_cluster_slots(struct call *call)
 {
     const struct cluster_map *map = the_map(call->engine);
@@ -101,20 +133,17 @@ enum call_result cmd_cluster_slots(struct call *call)
     resp_init(&list);
     for (uint32_t p = 0; map != NULL && p < map->partitions; p = end) {
         const struct member *m = &map->view->members[map->member[p]];
-        char id[WORKER_ID];
 
-        for (end = p + 1; end < map->partitions && map->member[end] == map->member[p] &&
-                          map->worker[end] == map->worker[p];)
+        /* With replicas each partition is told by itself: theirs differ. */
+        for (end = p + 1; !call->engine->conf.advertise_replicas && end < map->partitions &&
+                          map->member[end] == map->member[p] && map->worker[end] == map->worker[p];)
             end++;
-        worker_id(m, map->worker[p], id);
-        resp_array(&list, 3);
+        size_t replicas = write_replicas(call->engine, map, p, NULL);
+        resp_array(&list, 3 + replicas);
         resp_integer(&list, p * map->slots_each);
         resp_integer(&list, (int64_t)end * map->slots_each - 1);
-        resp_array(&list, 4);
-        resp_text(&list, m->address);
-        resp_integer(&list, m->worker_port + map->worker[p]);
-        resp_text(&list, id);
-        resp_array(&list, 0);
+        write_worker(&list, m, map->worker[p]);
+        write_replicas(call->engine, map, p, &list);
         runs++;
     }
     resp_array(out, runs);
@@ -245,5 +274,44 @@ enum call_result cmd_cluster_keyslot(struct call *call)
 enum call_result cmd_cluster_none(struct call *call)
 {
     resp_array(call_out(call), 0);
+    return CALL_DONE;
+}
+
+enum call_result cmd_cluster_managed(struct call *call)
+{
+    return call_error(call,
+                      "ERR the ring is not managed by clients: use `clockwise cluster` on any "
+                      "node");
+}
+
+/* Is argument 2 the id of a worker that is up? Replies Redis's error and returns false if not. */
+static bool known_worker(struct call *call)
+{
+    const struct ring_view *v = call->engine->view;
+    char id[WORKER_ID];
+
+    for (uint16_t i = 0; v != NULL && i < v->member_count; i++) {
+        const struct member *m = &v->members[i];
+
+        for (uint16_t w = 0; is_up(m) && w < m->workers; w++) {
+            worker_id(m, w, id);
+            if (slice_equal(call->argv[2], slice_str(id)))
+                return true;
+        }
+    }
+    call_errorf(call, "ERR Unknown node %.*s",
+                (int)(call->argv[2].len < 64 ? call->argv[2].len : 64), call->argv[2].data);
+    return false;
+}
+
+enum call_result cmd_cluster_replicas(struct call *call)
+{
+    return known_worker(call) ? cmd_cluster_none(call) : CALL_DONE;
+}
+
+enum call_result cmd_cluster_failure_reports(struct call *call)
+{
+    if (known_worker(call))
+        resp_integer(call_out(call), 0);
     return CALL_DONE;
 }

@@ -59,21 +59,114 @@ static void write_acl(struct resp_out *out, const struct command *c)
     resp_simple(out, c->flags & CMD_FAST ? "@fast" : "@slow");
 }
 
-/* How cluster clients may split a command of many keys. */
+/* How cluster clients may spread a command, and what its replies are like. */
+static const char *const *tips_of(const struct command *c)
+{
+    static const struct {
+        const char *name;
+        const char *tips[4];
+    } table[] = {
+        {"cluster|info", {"nondeterministic_output"}},
+        {"cluster|nodes", {"nondeterministic_output"}},
+        {"cluster|shards", {"nondeterministic_output"}},
+        {"cluster|slots", {"nondeterministic_output"}},
+        {"client|list", {"nondeterministic_output"}},
+        {"command", {"nondeterministic_output_order"}},
+        {"command|docs", {"nondeterministic_output_order"}},
+        {"command|list", {"nondeterministic_output_order"}},
+        {"config|resetstat", {"request_policy:all_nodes", "response_policy:all_succeeded"}},
+        {"config|set", {"request_policy:all_nodes", "response_policy:all_succeeded"}},
+        {"dbsize", {"request_policy:all_shards", "response_policy:agg_sum"}},
+        {"del", {"request_policy:multi_shard", "response_policy:agg_sum"}},
+        {"dump", {"nondeterministic_output"}},
+        {"exists", {"request_policy:multi_shard", "response_policy:agg_sum"}},
+        {"flushall", {"request_policy:all_shards", "response_policy:all_succeeded"}},
+        {"flushdb", {"request_policy:all_shards", "response_policy:all_succeeded"}},
+        {"info",
+         {"nondeterministic_output", "request_policy:all_shards", "response_policy:special"}},
+        {"keys", {"request_policy:all_shards", "nondeterministic_output_order"}},
+        {"latency|histogram",
+         {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
+        {"memory|usage", {"nondeterministic_output"}},
+        {"mget", {"request_policy:multi_shard"}},
+        {"mset", {"request_policy:multi_shard", "response_policy:all_succeeded"}},
+        {"ping", {"request_policy:all_shards", "response_policy:all_succeeded"}},
+        {"randomkey",
+         {"request_policy:all_shards", "response_policy:special", "nondeterministic_output"}},
+        {"scan", {"nondeterministic_output", "request_policy:special", "response_policy:special"}},
+        {"slowlog|get", {"request_policy:all_nodes", "nondeterministic_output"}},
+        {"slowlog|len",
+         {"request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"}},
+        {"slowlog|reset", {"request_policy:all_nodes", "response_policy:all_succeeded"}},
+        {"time", {"nondeterministic_output"}},
+        {"touch", {"request_policy:multi_shard", "response_policy:agg_sum"}},
+        {"ttl", {"nondeterministic_output"}},
+        {"pttl", {"nondeterministic_output"}},
+        {"unlink", {"request_policy:multi_shard", "response_policy:agg_sum"}},
+    };
+    static const char *const none[1] = {NULL};
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].name, c->name) == 0)
+            return table[i].tips;
+    return none;
+}
+
 static void write_tips(struct resp_out *out, const struct command *c)
 {
-    bool sums = c->last == -1 && c->step == 1 && strcmp(c->name, "mget") != 0;
+    const char *const *tips = tips_of(c);
+    size_t count = 0;
 
-    if (c->last != -1) {
-        resp_array(out, 0);
-    } else if (strcmp(c->name, "mget") == 0) {
-        resp_array(out, 1);
-        resp_text(out, "request_policy:multi_shard");
-    } else {
-        resp_array(out, 2);
-        resp_text(out, "request_policy:multi_shard");
-        resp_text(out, sums ? "response_policy:agg_sum" : "response_policy:all_succeeded");
-    }
+    while (tips[count] != NULL)
+        count++;
+    resp_array(out, count);
+    for (size_t i = 0; i < count; i++)
+        resp_text(out, tips[i]);
+}
+
+/* What a command does with its keys, in the words of Redis's key specifications: RO, RW, OW (overwrites),
+ * RM (removes); access, update, delete. What is not named follows from read or write. */
+static void write_key_flags(struct resp_out *out, const struct command *c)
+{
+    static const struct {
+        const char *name;
+        const char *flags[3];
+    } table[] = {
+        {"cw.del", {"RM", "delete"}},
+        {"cw.explain", {"RO"}},
+        {"cw.put", {"OW", "update"}},
+        {"del", {"RM", "delete"}},
+        {"exists", {"RO"}},
+        {"getdel", {"RW", "access", "delete"}},
+        {"getex", {"RW", "access", "update"}},
+        {"getset", {"RW", "access", "update"}},
+        {"memory|usage", {"RO"}},
+        {"mset", {"OW", "update"}},
+        {"object|encoding", {"RO"}},
+        {"object|freq", {"RO"}},
+        {"object|idletime", {"RO"}},
+        {"object|refcount", {"RO"}},
+        {"psetex", {"OW", "update"}},
+        {"restore", {"OW", "update"}},
+        {"set", {"RW", "access", "update"}},
+        {"setex", {"OW", "update"}},
+        {"strlen", {"RO"}},
+        {"touch", {"RO"}},
+        {"type", {"RO"}},
+        {"unlink", {"RM", "delete"}},
+    };
+    static const char *const reads[3] = {"RO", "access"}, *const writes[3] = {"RW", "update"};
+    const char *const *flags = c->flags & CMD_WRITE ? writes : reads;
+    size_t count = 0;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].name, c->name) == 0)
+            flags = table[i].flags;
+    while (count < 3 && flags[count] != NULL)
+        count++;
+    resp_set(out, count);
+    for (size_t i = 0; i < count; i++)
+        resp_simple(out, flags[i]);
 }
 
 static void write_key_spec(struct resp_out *out, const struct command *c)
@@ -85,9 +178,7 @@ static void write_key_spec(struct resp_out *out, const struct command *c)
     resp_array(out, 1);
     resp_map(out, 3);
     resp_text(out, "flags");
-    resp_set(out, 2);
-    resp_simple(out, c->flags & CMD_WRITE ? "RW" : "RO");
-    resp_simple(out, c->flags & CMD_WRITE ? "update" : "access");
+    write_key_flags(out, c);
     resp_text(out, "begin_search");
     resp_map(out, 2);
     resp_text(out, "type");
@@ -182,7 +273,7 @@ enum call_result cmd_command_info(struct call *call)
         if (c != NULL)
             write_info(out, c);
         else
-            resp_null_array(out);
+            resp_null(out);
     }
     return CALL_DONE;
 }
@@ -251,11 +342,12 @@ enum call_result cmd_command_list(struct call *call)
     return CALL_DONE;
 }
 
-enum call_result cmd_command_getkeys(struct call *call)
+/* The keys of the command line behind argument 2. with_flags: and what is done with each. */
+static enum call_result reply_keys(struct call *call, bool with_flags)
 {
     uint32_t argc = call->argc - 2;
     const struct slice *argv = call->argv + 2;
-    const struct command *c = command_find(argv[0]);
+    const struct command *c = command_lookup(argc, argv);
 
     if (c == NULL)
         return call_error(call, "ERR Invalid command specified");
@@ -267,9 +359,24 @@ enum call_result cmd_command_getkeys(struct call *call)
     uint32_t count = (last - (uint32_t)c->first) / (uint32_t)c->step + 1;
     struct resp_out *out = call_out(call);
     resp_array(out, count);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        if (with_flags)
+            resp_array(out, 2);
         resp_bulk(out, argv[(uint32_t)c->first + i * (uint32_t)c->step]);
+        if (with_flags)
+            write_key_flags(out, c);
+    }
     return CALL_DONE;
+}
+
+enum call_result cmd_command_getkeys(struct call *call)
+{
+    return reply_keys(call, false);
+}
+
+enum call_result cmd_command_getkeysandflags(struct call *call)
+{
+    return reply_keys(call, true);
 }
 
 enum call_result cmd_help(struct call *call)

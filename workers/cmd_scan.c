@@ -5,7 +5,10 @@
 #include "base/err.h"
 #include "workers/key_walk.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define SCAN_MOST_ROWS 10000
 #define KEYS_MOST      1000000u
@@ -66,16 +69,17 @@ static void finish_scan(struct pending *p, struct resp_out *out)
     write_keys(p, out);
 }
 
-/* A cursor as Redis reads one: an unsigned number and nothing else. */
+/* A cursor as Redis reads one, with strtoul(). */
 static bool read_cursor(struct slice s, uint64_t *out)
 {
-    *out = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.data[i] < '0' || s.data[i] > '9' || *out > (UINT64_MAX - 9) / 10)
-            return false;
-        *out = *out * 10 + (s.data[i] - '0');
-    }
-    return s.len > 0;
+    char text[32], *end;
+
+    if (s.len >= sizeof text || (s.len > 0 && isspace(s.data[0])))
+        return false;
+    snprintf(text, sizeof text, "%.*s", (int)s.len, s.data);
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return *end == '\0' && errno == 0;
 }
 
 /* Replies the error and returns false. *nothing: no key can be of the type asked for. */

@@ -1,6 +1,5 @@
-/* Commands about the node: INFO, CONFIG GET, DBSIZE, ROLE, TIME. Runs in workers. */
+/* Commands about the node: INFO, DBSIZE, ROLE, TIME. Runs in workers. */
 #include "workers/cmd.h"
-#include "workers/glob.h"
 #include "workers/spread.h"
 
 #include <stdio.h>
@@ -33,7 +32,7 @@ enum call_result cmd_role(struct call *call)
     return CALL_DONE;
 }
 
-static void get_info(struct call *call, struct worker_info *info)
+void cmd_get_info(struct call *call, struct worker_info *info)
 {
     memset(info, 0, sizeof *info);
     info->clients = call->clients->stats;
@@ -45,7 +44,7 @@ enum call_result cmd_dbsize(struct call *call)
 {
     struct worker_info info;
 
-    get_info(call, &info);
+    cmd_get_info(call, &info);
     resp_integer(call_out(call), (int64_t)info.keys);
     return CALL_DONE;
 }
@@ -256,7 +255,7 @@ static void write_sections(struct call *call, uint64_t wanted, struct resp_out *
 {
     struct worker_info info;
 
-    get_info(call, &info);
+    cmd_get_info(call, &info);
     for (size_t i = 0; i < sizeof info_sections / sizeof *info_sections; i++) {
         if (!(wanted & 1ull << i))
             continue;
@@ -300,67 +299,5 @@ enum call_result cmd_info(struct call *call)
     resp_init(&text);
     write_sections(call, wanted, &text);
     resp_take_text(call_out(call), &text);
-    return CALL_DONE;
-}
-
-/* --- CONFIG GET --- */
-
-/* Keys of Redis's configuration that clients ask for, with what is true here. */
-static const struct compat {
-    const char *name, *value;
-} compat_keys[] = {
-    {"appendonly", "yes"},
-    {"databases", "1"},
-    {"save", ""},
-    {"maxmemory", "0"},
-    {"maxmemory-policy", "noeviction"},
-    {"cluster-enabled", "yes"},
-    {"proto-max-bulk-len", "8388608"},
-};
-
-struct config_reply {
-    struct call *call;
-    struct resp_out list; /* the pairs that match */
-    size_t pairs;
-};
-
-static void config_offer(struct config_reply *r, const char *name, const char *value)
-{
-    for (uint32_t i = 2; i < r->call->argc; i++) {
-        if (glob_match(r->call->argv[i], slice_str(name), true)) {
-            resp_text(&r->list, name);
-            resp_text(&r->list, value);
-            r->pairs++;
-            return;
-        }
-    }
-}
-
-enum call_result cmd_config_get(struct call *call)
-{
-    struct config_reply r = {.call = call};
-    const struct engine *e = call->engine;
-    const char *name;
-    char value[4096];
-
-    resp_init(&r.list);
-    for (size_t i = 0; i < sizeof compat_keys / sizeof *compat_keys; i++)
-        config_offer(&r, compat_keys[i].name, compat_keys[i].value);
-    snprintf(value, sizeof value, "%u", e->conf.max_clients);
-    config_offer(&r, "maxclients", value);
-    snprintf(value, sizeof value, "%u", e->conf.timeout_s);
-    config_offer(&r, "timeout", value);
-    snprintf(value, sizeof value, "%u", e->conf.keepalive_s);
-    config_offer(&r, "tcp-keepalive", value);
-    for (unsigned i = 0; e->config != NULL && e->config(e->arg, i, &name, value, sizeof value);
-         i++) {
-        if (strcmp(name, "secret") != 0)
-            config_offer(&r, name, value);
-        if (strcmp(name, "durability") == 0)
-            config_offer(&r, "appendfsync", strcmp(value, "never") == 0 ? "no" : value);
-    }
-    struct resp_out *out = call_out(call);
-    resp_map(out, r.pairs);
-    resp_take(out, &r.list);
     return CALL_DONE;
 }

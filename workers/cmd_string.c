@@ -83,6 +83,16 @@ enum call_result cmd_set(struct call *call)
     return call_put(call, &put, put.flags & PUT_RETURN_OLD ? call_value : answer_ok, 0, 0);
 }
 
+enum call_result cmd_getset(struct call *call)
+{
+    struct msg_PUT put = {
+        .key = call->argv[1], .value = call->argv[2], .op = PUT_SET, .flags = PUT_RETURN_OLD};
+
+    if (!call_key_ok(call, put.key) || !call_value_ok(call, put.value))
+        return CALL_DONE;
+    return call_put(call, &put, call_value, 0, 0);
+}
+
 static enum call_result set_expiring(struct call *call, enum expiry_unit unit)
 {
     struct msg_PUT put = {.key = call->argv[1], .value = call->argv[3], .op = PUT_SET};
@@ -113,6 +123,26 @@ enum call_result cmd_getdel(struct call *call)
     return call_put(call, &put, call_value, 0, 0);
 }
 
+/* As in Redis, a bad time (p->arg[0]: how it is bad) matters only if there is such a key. */
+static void answer_bad_time(struct pending *p, uint32_t part, const struct coord_reply *answer,
+                            struct resp_out *out)
+{
+    struct coord_reply error = *answer;
+    struct sibling winner;
+
+    (void)part;
+    bool found = call_winner(p, answer, &winner, &error.status);
+    if (error.status != 0) {
+        call_status(p, &error, out);
+    } else if (!found) {
+        resp_null(out);
+    } else {
+        p->conn->clients->stats.command_errors++;
+        resp_error(out, p->arg[0] == -ERR_FORMAT ? "ERR value is not an integer or out of range"
+                                                 : "ERR invalid expire time in 'getex' command");
+    }
+}
+
 enum call_result cmd_getex(struct call *call)
 {
     struct msg_PUT put = {
@@ -129,10 +159,14 @@ enum call_result cmd_getex(struct call *call)
         else
             return call_syntax_error(call);
     }
-    if (choice.at != 0 && !expiry_read(call, choice.at, choice.unit, &put.expiry))
-        return CALL_DONE;
     if (!call_key_ok(call, put.key))
         return CALL_DONE;
+    int rc = choice.at != 0 ? expiry_try(call, choice.at, choice.unit, &put.expiry) : 0;
+    if (rc != 0) {
+        struct msg_GET get = {.key = put.key};
+
+        return call_get(call, &get, answer_bad_time, rc, 0);
+    }
     return call_put(call, &put, call_value, 0, 0);
 }
 

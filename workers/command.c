@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "workers/call.h"
+#include "workers/command_refused.h"
 #include "workers/route.h"
 
 #include <stdio.h>
@@ -50,6 +51,7 @@ static bool same_name(const char *name, struct slice given)
 
 void command_setup(void)
 {
+    command_refused_setup();
     memset(name_index, 0, sizeof name_index);
     for (size_t i = 0; i < command_count(); i++) {
         uint32_t at = hash_name(slice_str(commands[i].name)) % INDEX_SIZE;
@@ -113,6 +115,10 @@ static enum call_result unknown_command(struct call *call)
     char args[192] = "";
     size_t len = 0;
 
+    const char *why = command_refused_why(call->argv[0]);
+    if (why != NULL)
+        return call_errorf(call, "ERR %.*s is not supported: %s", printable(call->argv[0], 32),
+                           call->argv[0].data, why);
     /* Browsers that are tricked into sending requests here must not get far. */
     if (call_is(call, 0, "post") || call_is(call, 0, "host:")) {
         log_warn("a client sent an HTTP request; it is disconnected");
@@ -192,6 +198,9 @@ enum call_result command_container(struct call *call)
     if (!command_arity_ok(call->command, call->argc))
         return wrong_arity(call);
     if (!call->conn->redo && !permitted(call))
+        return CALL_DONE;
+    if (!call->conn->redo && call->conn->port == CLIENTS_WORKER && call->command->first > 0 &&
+        route_moved(call))
         return CALL_DONE;
     return call->command->run(call);
 }

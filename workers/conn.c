@@ -336,8 +336,14 @@ static void refuse(struct conn *conn, enum resp_status status)
     switch (status) {
     case RESP_TOO_BIG:
         stats->command_errors++;
-        resp_errorf(conn_out(conn), "ERR string exceeds maximum allowed size (%u bytes)",
-                    LIMIT_VALUE);
+        if (conn->parser.too_long)
+            resp_errorf(conn_out(conn),
+                        "ERR command exceeds maximum allowed size (%u bytes, limits.client_input): "
+                        "send its keys in several commands",
+                        conn->clients->limits.max_command);
+        else
+            resp_errorf(conn_out(conn), "ERR string exceeds maximum allowed size (%u bytes)",
+                        LIMIT_VALUE);
         return;
     case RESP_INVALID:
         stats->protocol_errors++;
@@ -573,6 +579,8 @@ static bool stall_is_over(const struct conn *conn)
     if (conn->stall == CONN_PIPELINE)
         return conn->owed <= conn_queue_limit(conn) / 2 &&
                conn->in_flight <= conn_queue_limit(conn) / 2;
+    if (conn->stall == CONN_ORDER)
+        return conn->in_flight == 0;
     if (conn->stall == CONN_PAUSED)
         return !conn->clients->pausing;
     return conn->stall == CONN_OUTPUT && !output_high(conn);

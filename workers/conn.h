@@ -13,8 +13,9 @@ enum conn_stall {
     CONN_PIPELINE, /* too many replies are owed */
     CONN_OUTPUT,   /* too many bytes wait to be sent */
     CONN_BUSY,     /* the engine takes no more requests */
-    CONN_PAUSED,   /* CLIENT PAUSE */
-    CONN_MEMORY    /* all connections together hold too many bytes of unfinished commands */
+    CONN_ORDER, /* a command over all keys: what is before it ends first, what is behind it waits */
+    CONN_PAUSED, /* CLIENT PAUSE */
+    CONN_MEMORY  /* all connections together hold too many bytes of unfinished commands */
 };
 
 struct command;

@@ -25,8 +25,16 @@ struct engine_conf {
     uint32_t queue_limit;    /* commands of one connection that wait; 0: LIMIT_PIPELINE */
     uint32_t acl_log;        /* refusals remembered */
     uint32_t timeout_ms;     /* of a request that names none; for messages only */
+    bool advertise_replicas; /* CLUSTER SLOTS tells replicas, and they serve reads */
     bool allow_flush;        /* may clients delete everything? */
 };
+
+/* A configuration key and its new value. */
+struct engine_setting {
+    const char *name, *value;
+};
+
+#define ENGINE_WHY 512
 
 /* A look at the keys of one partition, in the order of their positions. Borrowed. */
 struct engine_scan {
@@ -95,6 +103,12 @@ struct engine {
     /* Ask gossipd on behalf of an administrator (workers/admin.h). The answer comes through
      * clients_reply(), in a later turn, as `object`. Errors as of admin_ask(). May be NULL. */
     int (*admin)(void *arg, uint64_t token, struct slice request);
+
+    /* Change configuration keys of this worker until it starts again: all or none. dry: only say whether
+     * it could be done. -ERR_NOTFOUND, -ERR_DENIED (it needs a restart, or another process would have to
+     * know), -ERR_INVAL with a reason; *bad is then the pair at fault. May be NULL. */
+    int (*config_set)(void *arg, const struct engine_setting *pairs, uint32_t count, bool dry,
+                      uint32_t *bad, char why[ENGINE_WHY]);
 
     /* The i-th configuration key with its value as text, for CONFIG GET; false past the end. */
     bool (*config)(void *arg, unsigned i, const char **name, char *value, size_t size);

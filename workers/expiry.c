@@ -1,6 +1,7 @@
 /* Expiry options of commands. Runs in workers; the time is the engine's. */
 #include "workers/expiry.h"
 
+#include "base/err.h"
 #include "workers/call.h"
 
 bool expiry_option(struct call *call, uint32_t i, enum expiry_unit *unit)
@@ -47,18 +48,27 @@ static bool absolute(const struct engine *e, int64_t n, enum expiry_unit unit, i
     return true;
 }
 
-bool expiry_read(struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms)
+int expiry_try(const struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms)
 {
     int64_t n, ms;
 
-    if (!call_int64(call, i, &n)) {
-        call_not_integer(call);
-        return false;
-    }
+    if (!call_int64(call, i, &n))
+        return -ERR_FORMAT;
     if (n <= 0 || !absolute(call->engine, n, unit, &ms))
-        return invalid(call);
+        return -ERR_LIMIT;
     *expiry_ms = (uint64_t)ms;
-    return true;
+    return 0;
+}
+
+bool expiry_read(struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms)
+{
+    int rc = expiry_try(call, i, unit, expiry_ms);
+
+    if (rc == -ERR_FORMAT)
+        call_not_integer(call);
+    else if (rc != 0)
+        invalid(call);
+    return rc == 0;
 }
 
 bool expiry_read_any(struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms)

@@ -20,6 +20,10 @@ bool expiry_choose(struct call *call, uint32_t i, struct expiry_choice *choice);
 /* Is argument i EX, PX, EXAT or PXAT? */
 bool expiry_option(struct call *call, uint32_t i, enum expiry_unit *unit);
 
+/* Argument i as milliseconds since 1970, which must be positive. -ERR_FORMAT: no number; -ERR_LIMIT: out
+ * of range. */
+int expiry_try(const struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms);
+
 /* Argument i as milliseconds since 1970, which is not 0. It must be positive. Replies Redis's error
  * and returns false if not. */
 bool expiry_read(struct call *call, uint32_t i, enum expiry_unit unit, uint64_t *expiry_ms);

@@ -319,6 +319,10 @@ enum call_result key_walk_begin(struct call *call, const struct key_walk_setup *
     if (setup->pattern.len > MOST_PATTERN)
         return call_errorf(call, "ERR pattern exceeds maximum allowed size (%u bytes)",
                            MOST_PATTERN);
+    if (call->conn->in_flight > 0) {
+        conn_stall(call->conn, CONN_ORDER);
+        return CALL_AGAIN;
+    }
     struct pending *p = call_many(call, 1, setup->write, walk_answer, setup->finish);
     size_t size = sizeof(struct key_walk) + setup->pattern.len;
     uint8_t *room = buf_reserve(&p->index, size);
@@ -339,5 +343,7 @@ enum call_result key_walk_begin(struct call *call, const struct key_walk_setup *
     walk->mine_only = call->conn->port == CLIENTS_WORKER && setup->slot < 0;
     place(walk, e);
     drive(p);
+    if (call->conn->in_flight > 0)
+        conn_stall(call->conn, CONN_ORDER);
     return call_many_issued(call, p);
 }

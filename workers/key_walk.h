@@ -34,7 +34,8 @@ struct key_walk_setup {
     uint64_t most;        /* for the caller */
 };
 
-/* Begin a walk; the command's reply comes from setup->finish. */
+/* Begin a walk, when all earlier commands of the connection have been answered; later ones wait for it.
+ * The command's reply comes from setup->finish. */
 enum call_result key_walk_begin(struct call *call, const struct key_walk_setup *setup);
 
 /* In finish: has everything been walked? If not, and it is not resumable, the engine was too busy. */

@@ -31,51 +31,6 @@ static _Noreturn void give_up(const char *what, int rc, const char *why)
     exit(EXIT_START);
 }
 
-static void fill_rules(struct worker *w)
-{
-    const struct conf *c = &w->conf;
-
-    w->rules[0] = (struct quorum_rule){
-        .prefix = slice_str(""),
-        .n = (uint8_t)c->cluster.n,
-        .r = (uint8_t)c->cluster.r,
-        .w = (uint8_t)c->cluster.w,
-        .pr = (uint8_t)c->cluster.pr,
-        .pw = (uint8_t)c->cluster.pw,
-        .dw = (uint8_t)c->cluster.dw,
-        .sloppy = c->cluster.sloppy,
-        .blocking_repair = c->cluster.read_repair == CONF_REPAIR_BLOCKING,
-    };
-    for (uint32_t i = 0; i < c->prefix_count; i++) {
-        const struct conf_prefix *p = &c->prefix[i];
-
-        w->rules[i + 1] = w->rules[0];
-        w->rules[i + 1].prefix = slice_str(p->prefix);
-        w->rules[i + 1].n = (uint8_t)p->n;
-        w->rules[i + 1].r = (uint8_t)p->r;
-        w->rules[i + 1].w = (uint8_t)p->w;
-        w->rules[i + 1].pr = (uint8_t)p->pr;
-        w->rules[i + 1].pw = (uint8_t)p->pw;
-        w->rules[i + 1].dw = (uint8_t)p->dw;
-    }
-}
-
-static void fill_coord_conf(struct worker *w, struct coord_conf *conf)
-{
-    fill_rules(w);
-    *conf = (struct coord_conf){
-        .requests = LIMIT_REQUESTS,
-        .timeout_ms = w->conf.cluster.request_timeout_ms,
-        .replica_ms = w->conf.cluster.fallback_after_ms,
-        .patience_ms = w->conf.cluster.quorum_patience_ms,
-        .hedge_min_ms = w->conf.cluster.hedge_min_ms,
-        .sibling_limit = w->conf.limits.siblings,
-        .late_after_ms = horizon_late_after(w->conf.limits.hint_age_ms),
-        .rule_count = (uint16_t)(w->conf.prefix_count + 1),
-        .rules = w->rules,
-    };
-}
-
 static void recovery_progress(void *arg, const char *what, uint64_t done, uint64_t total)
 {
     struct worker *w = arg;
@@ -122,27 +77,6 @@ static int recover_and_exit(struct worker *w)
 
 /* ---- what the rest of the node tells us ---- */
 
-static void fill_engine_conf(struct worker *w)
-{
-    const struct conf *c = &w->conf;
-
-    w->engine.conf = (struct engine_conf){
-        .max_clients = c->node.max_clients,
-        .timeout_s = c->limits.client_idle_ms / 1000u,
-        .keepalive_s = (c->limits.tcp_keepalive_ms + 999u) / 1000u,
-        .input_limit = c->limits.client_input_bytes,
-        .output_limit = c->limits.client_output_bytes,
-        .input_total = c->limits.total_input_bytes / w->workers,
-        .output_total = c->limits.total_output_bytes / w->workers,
-        .acl_log = c->security.acllog_max_len,
-        .tls = w->client_tls,
-        .handshake_ms = c->limits.handshake_timeout_ms,
-        .queue_limit = c->limits.client_queue,
-        .timeout_ms = c->cluster.request_timeout_ms,
-        .allow_flush = c->security.allow_flush,
-    };
-}
-
 static void on_reload(void *arg)
 {
     struct worker *w = arg;
@@ -155,15 +89,10 @@ static void on_reload(void *arg)
         log_error("reload: %s", error);
         return;
     }
-    log_setup(w->child.process_name, (enum log_level)conf_log_level(&w->conf));
     if (strcmp(password, w->conf.security.requirepass) != 0)
         worker_acl_require(w);
     worker_tls_reload(w);
-    fill_engine_conf(w);
-    struct coord_conf coord_conf;
-    fill_coord_conf(w, &coord_conf);
-    coord_set_conf(w->coord, &coord_conf);
-    handoff_host_reload(w);
+    worker_apply_conf(w);
     log_info("configuration reloaded");
 }
 
@@ -301,7 +230,7 @@ static void open_coord(struct worker *w)
     struct coord_conf conf;
     struct coord_host host;
 
-    fill_coord_conf(w, &conf);
+    worker_fill_coord_conf(w, &conf);
     coord_host_fill(w, &host);
     w->coord_memory = aligned_alloc(64, (coord_size(&conf) + 63) & ~(size_t)63);
     if (w->coord_memory == NULL)
@@ -380,7 +309,8 @@ static void open_clients(struct worker *w)
     w->engine.info = worker_info_fill;
     w->engine.admin = engine_admin;
     w->engine.config = worker_info_config;
-    fill_engine_conf(w);
+    w->engine.config_set = worker_config_set;
+    worker_fill_engine_conf(w);
     int rc = clients_open(&w->clients, w->loop, &w->engine);
     if (rc == 0)
         rc = admin_open(&w->admin, w->loop, w->conf.node.runtime_dir, on_admin_answer, w);

@@ -183,8 +183,11 @@ static enum resp_status bulk_header(struct resp_parser *p, const uint8_t *data, 
     if (limits->unauthenticated &&
         (n > LIMIT_STRANGER_BULK || p->position + (size_t)n + 2 > LIMIT_STRANGER_QUERY))
         return fail(p, "unauthenticated bulk length");
-    if ((size_t)n > limits->max_bulk || p->position + (size_t)n + 2 > limits->max_command)
+    if ((size_t)n > limits->max_bulk || p->position + (size_t)n + 2 > limits->max_command) {
+        if (!p->skipping)
+            p->too_long = (size_t)n <= limits->max_bulk;
         p->skipping = true;
+    }
     p->bulk = n;
     p->skip = (size_t)n + 2;
     return RESP_COMMAND;

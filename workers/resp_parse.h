@@ -38,6 +38,7 @@ struct resp_parser {
     struct slice *argv; /* slices of the bytes given to the last call; valid until the next */
     size_t consumed;    /* bytes of the run that are done with; may be set with RESP_MORE too */
     size_t want;        /* with RESP_MORE: bytes missing from the current argument, or 0 */
+    bool too_long;      /* with RESP_TOO_BIG: the whole command is, not one argument */
     char error[RESP_ERROR_SIZE];
     /* State of the unfinished command. */
     uint32_t expected; /* arguments announced; 0 between commands */

@@ -26,6 +26,22 @@ bool route_slot(const struct engine *e, uint16_t slot, uint16_t *member, uint16_
     return true;
 }
 
+/* Is this a read that this worker may serve as one of the replicas that clients are told of? */
+static bool serves_reads(const struct call *call, uint16_t slot)
+{
+    const struct engine *e = call->engine;
+    uint32_t partition = (uint32_t)slot >> (14 - e->view->q_bits);
+    const struct ring_walk *walk = &e->index->walk[partition];
+
+    if (!e->conf.advertise_replicas || call->command->flags & CMD_WRITE ||
+        ring_worker_of(partition, e->view->members[e->view->self].workers) != e->worker)
+        return false;
+    for (unsigned i = 0; i < walk->primaries; i++)
+        if (walk->member[i] == e->view->self)
+            return true;
+    return false;
+}
+
 bool route_moved(struct call *call)
 {
     struct conn *conn = call->conn;
@@ -34,7 +50,7 @@ bool route_moved(struct call *call)
     uint16_t slot = position_slot_of_key(call->argv[call->command->first]);
 
     if (!route_slot(call->engine, slot, &member, &worker) ||
-        (member == view->self && worker == call->engine->worker))
+        (member == view->self && worker == call->engine->worker) || serves_reads(call, slot))
         return false;
     if (conn->moved_epoch != view->epoch) {
         conn->moved_epoch = view->epoch;

@@ -16,6 +16,7 @@ typedef void spread_fn(struct clients *c, uint64_t asker, struct slice words,
     X(client_kill)                                                                                 \
     X(client_pause)                                                                                \
     X(client_unpause)                                                                              \
+    X(config_set)                                                                                  \
     X(stats_reset)                                                                                 \
     X(slowlog_get)                                                                                 \
     X(slowlog_reset)                                                                               \

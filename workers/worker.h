@@ -77,6 +77,14 @@ void worker_turn_drain(struct worker *w);
 int worker_tls_open(struct worker *w, char why[TLS_WHY]);
 void worker_tls_reload(struct worker *w);
 
+/* worker_config.c: settings of the coordination (rules are borrowed from w) and of the client side, as the
+ * configuration has them; what follows from a changed one; the engine's config_set. */
+void worker_fill_coord_conf(struct worker *w, struct coord_conf *conf);
+void worker_fill_engine_conf(struct worker *w);
+void worker_apply_conf(struct worker *w);
+int worker_config_set(void *arg, const struct engine_setting *pairs, uint32_t count, bool dry,
+                      uint32_t *bad, char why[ENGINE_WHY]);
+
 /* worker_acl.c: the users. The first is called once the clients are open and before they are listened
  * for; errors come with a reason. Then every turn: what siblings have changed. Then on reload, when
  * requirepass is another one: it becomes the default user's password. */

@@ -1,79 +1,5 @@
 /* Commands and connections over an engine that is a map: what a client sends, what it gets. */
-#include "fake_engine.h"
-
-#include "ipc/loop.h"
-#include "workers/conn.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static struct loop *loop;
-static struct fake *fake;
-static int fd;
-
-static int client(void)
-{
-    int pair[2];
-
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    assert_non_null(clients_adopt(fake->clients, pair[1], CLIENTS_FRONT));
-    return pair[0];
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    loop = loop_new();
-    fake = fake_new(loop);
-    fd = client();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    close(fd);
-    fake_free(fake);
-    loop_free(loop);
-    return 0;
-}
-
-static void turn(void)
-{
-    for (int i = 0; i < 4; i++)
-        loop_turn(loop, 0);
-}
-
-static void put_text(int to, const char *text)
-{
-    assert_int_equal(write(to, text, strlen(text)), strlen(text));
-}
-
-/* What has been replied, up to 64 KiB; "closed" is appended if the connection has ended. */
-static const char *got(int from)
-{
-    static char text[65536];
-    size_t len = 0;
-    ssize_t n = -1;
-
-    turn();
-    while (len < sizeof text - 8 && (n = read(from, text + len, sizeof text - 8 - len)) > 0)
-        len += (size_t)n;
-    text[len] = '\0';
-    if (n == 0)
-        strcat(text, "closed");
-    return text;
-}
-
-#define EXPECT(request, reply)                                                                     \
-    do {                                                                                           \
-        put_text(fd, request "\r\n");                                                              \
-        assert_string_equal(got(fd), reply);                                                       \
-    } while (0)
+#include "cmd_kit.h"
 
 static void strings_are_written_and_read(void **state)
 {
@@ -162,7 +88,12 @@ static void expiry_commands_answer_as_redis_does(void **state)
 static void unknown_and_malformed_commands_get_the_errors_of_redis(void **state)
 {
     (void)state;
-    EXPECT("incr x", "-ERR unknown command 'incr', with args beginning with: 'x' \r\n");
+    EXPECT("incr",
+           "-ERR incr is not supported: it writes what depends on what it has read, and two "
+           "sides of a broken network would both do it; CW.GET and CW.PUT with a context do "
+           "it safely\r\n");
+    EXPECT("Lolwut 5", "-ERR Lolwut is not supported: there is no picture\r\n");
+    EXPECT("foo x", "-ERR unknown command 'foo', with args beginning with: 'x' \r\n");
     EXPECT("foo", "-ERR unknown command 'foo', with args beginning with: \r\n");
     EXPECT("get", "-ERR wrong number of arguments for 'get' command\r\n");
     EXPECT("GeT a b", "-ERR wrong number of arguments for 'get' command\r\n");
@@ -801,29 +732,6 @@ static void a_drain_ends_everything(void **state)
     assert_true(clients_drained(fake->clients));
 }
 
-static void commands_describe_themselves(void **state)
-{
-    (void)state;
-    EXPECT("COMMAND INFO get none",
-           "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n"
-           "*3\r\n+@read\r\n+@string\r\n+@fast\r\n*0\r\n*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RO\r\n"
-           "+access\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n"
-           "*2\r\n$5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n"
-           "$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0"
-           "\r\n*0\r\n*-1\r\n");
-    EXPECT("COMMAND GETKEYS mset a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
-    EXPECT("COMMAND GETKEYS ping", "-ERR The command has no key arguments\r\n");
-    EXPECT("COMMAND LIST FILTERBY PATTERN pset*", "*1\r\n$6\r\npsetex\r\n");
-    EXPECT("COMMAND FOO", "-ERR unknown subcommand 'FOO'. Try COMMAND HELP.\r\n");
-    put_text(fd, "COMMAND\r\n");
-    assert_memory_equal(got(fd), "*", 1);
-    put_text(fd, "COMMAND DOCS\r\n");
-    assert_memory_equal(got(fd), "*", 1);
-    put_text(fd, "INFO\r\n");
-    assert_non_null(strstr(got(fd), "redis_version:7.2.0"));
-    EXPECT("INFO nosuch", "$0\r\n\r\n");
-}
-
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -861,7 +769,6 @@ int main(void)
         T(the_ring_is_told_as_a_redis_cluster),
         T(versions_are_shown_and_merged),
         T(a_drain_ends_everything),
-        T(commands_describe_themselves),
     };
     return cmocka_run_group_tests_name("a client of a worker gets what Redis would give", tests,
                                        NULL, NULL);
