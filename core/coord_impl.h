@@ -158,6 +158,7 @@ struct request {
     uint32_t partition;
     struct asker asker;
     struct position pos;
+    struct dot dot; /* of a write; vnode 0: it was carried out before */
     struct hold key, context;
     struct hold
         old; /* a write: the object before it, if wanted, or the value if parked; a read: what was found, if the own

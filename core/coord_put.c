@@ -228,6 +228,7 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
     coord_put_targets(c, p, put, r, &setup);
     setup.suspects = coord_suspects(c, r, setup.count);
     r->asker = *job->asker;
+    r->dot = job->duplicate ? (struct dot){0, 0} : job->write.dot;
     r->pos = p->pos;
     r->partition = p->partition;
     r->epoch = c->view->epoch;
@@ -343,6 +344,11 @@ static int have_object(struct coord *c, struct request *r)
     buf_clear(c->scratch_b);
     key = hold_bytes(&c->holds, &r->key, c->scratch_b);
     rc = c->host.load(c->host.arg, r->partition, &r->pos, key, &c->object);
+    if (rc == 0)
+        rc = object_open(&c->mine, c->object);
+    /* A record that was damaged meanwhile may be there again, by way of others, without the write. */
+    if (rc == 0 && r->dot.vnode != 0 && !causal_covers(&c->mine.causal, r->dot))
+        rc = -ERR_CORRUPT;
     if (rc != 0)
         return rc;
     c->object_of = r->id;

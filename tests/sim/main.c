@@ -87,6 +87,8 @@ static void say_failed(const struct batch *b, uint64_t seed, int status)
         printf(" --bug %s", bugs[sim_bug].name);
     if (b->options.ring)
         printf(" --ring");
+    if (b->options.repair)
+        printf(" --repair");
     if (b->options.nodes != 0)
         printf(" --nodes %u", b->options.nodes);
     if (b->options.ops != 0)
@@ -197,13 +199,15 @@ static int check_replay(const struct batch *like)
 
 static void usage(FILE *out)
 {
-    fprintf(out, "usage: sim --seeds A-B [--bug NAME] [--jobs J] [--nodes N] [--ops N] [--trace] "
-                 "[--log] [--ring] [--until-failure]\n"
-                 "       sim --list-bugs | --check-bugs | --check-replay\n"
-                 "--ring changes the ring in every run, not in some of them;\n"
-                 "--trace prints the trace hash of each seed, --log every event;\n"
-                 "--check-bugs plants one bug after the other and looks for a seed that finds it;\n"
-                 "--check-replay runs the seeds twice and compares the traces.\n");
+    fprintf(out,
+            "usage: sim --seeds A-B [--bug NAME] [--jobs J] [--nodes N] [--ops N] [--trace] "
+            "[--log] [--ring] [--repair] [--until-failure]\n"
+            "       sim --list-bugs | --check-bugs | --check-replay\n"
+            "--ring changes the ring in every run, not in some of them; --repair likewise runs\n"
+            "anti-entropy;\n"
+            "--trace prints the trace hash of each seed, --log every event;\n"
+            "--check-bugs plants one bug after the other and looks for a seed that finds it;\n"
+            "--check-replay runs the seeds twice and compares the traces.\n");
 }
 
 static bool parse_seeds(const char *text, struct batch *b)
@@ -243,14 +247,21 @@ static int report(const struct batch *b, bool trace)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", required_argument, NULL, 's'}, {"bug", required_argument, NULL, 'b'},
-        {"jobs", required_argument, NULL, 'j'},  {"nodes", required_argument, NULL, 'n'},
-        {"ops", required_argument, NULL, 'o'},   {"until-failure", no_argument, NULL, 'u'},
-        {"trace", no_argument, NULL, 't'},       {"ring", no_argument, NULL, 'r'},
-        {"log", no_argument, NULL, 'l'},         {"list-bugs", no_argument, NULL, 'L'},
-        {"check-bugs", no_argument, NULL, 'C'},  {"check-replay", no_argument, NULL, 'R'},
-        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"seeds", required_argument, NULL, 's'},
+                                            {"bug", required_argument, NULL, 'b'},
+                                            {"jobs", required_argument, NULL, 'j'},
+                                            {"nodes", required_argument, NULL, 'n'},
+                                            {"ops", required_argument, NULL, 'o'},
+                                            {"until-failure", no_argument, NULL, 'u'},
+                                            {"trace", no_argument, NULL, 't'},
+                                            {"ring", no_argument, NULL, 'r'},
+                                            {"repair", no_argument, NULL, 'e'},
+                                            {"log", no_argument, NULL, 'l'},
+                                            {"list-bugs", no_argument, NULL, 'L'},
+                                            {"check-bugs", no_argument, NULL, 'C'},
+                                            {"check-replay", no_argument, NULL, 'R'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     struct batch b = {.first = 1, .last = 20, .jobs = 1, .program = argv[0]};
     bool trace = false;
     int mode = 0, c;
@@ -268,6 +279,8 @@ int main(int argc, char **argv)
             b.options.ops = (unsigned)atoi(optarg);
         else if (c == 'r')
             b.options.ring = true;
+        else if (c == 'e')
+            b.options.repair = true;
         else if (c == 't')
             trace = true;
         else if (c == 'u')

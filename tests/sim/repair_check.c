@@ -306,6 +306,42 @@ void check_wiped(struct sim *s)
         sim_fail(s, "%s after a lost disk", difference(s));
 }
 
+static void cut_off(struct sim *s, unsigned node, bool off)
+{
+    for (unsigned n = 0; n < s->nodes; n++) {
+        if (n == node)
+            continue;
+        s->net.blocked[n][node] = s->net.blocked[node][n] = off;
+        if (off) {
+            net_suspect(s, n, node);
+            net_suspect(s, node, n);
+        } else {
+            s->net.unblocked_at[n][node] = s->net.unblocked_at[node][n] = s->now;
+        }
+    }
+}
+
+/* A delete that only a replica knows which was cut off for longer than hints are kept: it comes late to the
+ * others, one after the other. */
+void check_late(struct sim *s)
+{
+    unsigned k = (unsigned)rand_below(&s->rand, s->keys);
+    unsigned node = s->node[s->reference].index.walk[s->key[k].partition].member[2];
+
+    if (!s->repair || s->key[k].n < 3)
+        return;
+    s->calm = false;
+    cut_off(s, node, true);
+    sim_run_until(s, s->now + SEC(2));
+    client_check_write(s, k, node, true);
+    wait_for_checks(s);
+    sim_run_until(s, s->now + 2200 * s->hint_age_ms + s->repair_interval_us + SEC(1));
+    cut_off(s, node, false);
+    sim_run_until(s, s->now + 2 * s->repair_interval_us + SEC(5));
+    if (difference(s) != NULL)
+        sim_fail(s, "%s after a late delete", difference(s));
+}
+
 void check_away(struct sim *s)
 {
     unsigned k = (unsigned)rand_below(&s->rand, s->keys);

@@ -736,7 +736,8 @@ void ring_set_up(struct sim *s, unsigned n)
     struct rand r;
 
     rand_seed(&r, s->options.seed * 0x9e3779b97f4a7c15ull + 1);
-    if (!s->options.ring && (s->amnesia || s->calm || rand_below(&r, 100) >= 45))
+    if (s->options.repair ||
+        (!s->options.ring && (s->amnesia || s->calm || rand_below(&r, 100) >= 45)))
         return;
     s->amnesia = s->calm = s->repair = false;
     s->ring = calloc(1, sizeof *s->ring);

@@ -98,7 +98,7 @@ static void pick_amnesiacs(struct sim *s)
  * do what they did. */
 static void set_up_repair(struct sim *s)
 {
-    if (hash64(&s->options.seed, sizeof s->options.seed) % 2 == 0)
+    if (!s->options.repair && hash64(&s->options.seed, sizeof s->options.seed) % 2 == 0)
         return;
     s->repair = true;
     s->repair_interval_us = sim_range(s, SEC(1), SEC(4));
@@ -288,6 +288,7 @@ uint64_t sim_run(const struct sim_options *options)
     check_quiet(s);
     check_wiped(s);
     check_away(s);
+    check_late(s);
     check_late_repair(s);
     check_fallbacks(s);
     sim_trace(s, "end", s->writes_ok, s->reads_ok, s->net.messages);

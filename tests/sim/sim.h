@@ -460,6 +460,7 @@ void check_repaired_by_itself(struct sim *s);
 /* A replica that has lost its disk, one that was away: neither misleads a reader. */
 void check_wiped(struct sim *s);
 void check_away(struct sim *s);
+void check_late(struct sim *s);
 
 /* --- ring.c --- */
 
@@ -479,7 +480,8 @@ struct sim_options {
     unsigned nodes; /* 0: by seed */
     unsigned ops;   /* 0: by seed */
     bool log;
-    bool ring; /* the ring changes in any case */
+    bool repair; /* anti-entropy in every run */
+    bool ring;   /* the ring changes in any case */
 };
 
 struct sim {
