@@ -50,8 +50,12 @@ _Noreturn void check_panic(const char *format, ...)
     abort();
 }
 
-static void on_fatal_signal(int sig)
+static void (*on_crash)(const void *address);
+
+static void on_fatal_signal(int sig, siginfo_t *info, void *context)
 {
+    (void)context;
+
     static const char hex[] = "0123456789";
     char text[96];
     size_t n = strlen(panic_name);
@@ -66,7 +70,14 @@ static void on_fatal_signal(int sig)
     text[n++] = '\n';
     say(text, n);
     signal(sig, SIG_DFL);
+    if (on_crash != NULL)
+        on_crash(info->si_code > 0 ? info->si_addr : NULL);
     raise(sig);
+}
+
+void check_on_crash(void (*crash)(const void *address))
+{
+    on_crash = crash;
 }
 
 void check_install_handlers(void)
@@ -75,7 +86,8 @@ void check_install_handlers(void)
     struct sigaction action;
 
     memset(&action, 0, sizeof action);
-    action.sa_handler = on_fatal_signal;
+    action.sa_sigaction = on_fatal_signal;
+    action.sa_flags = SA_SIGINFO;
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
         sigaction(fatal[i], &action, NULL);

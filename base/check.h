@@ -33,4 +33,8 @@ void check_set_panic(int fd, const char *process_name);
  * the signal. Call once per process. */
 void check_install_handlers(void);
 
+/* What to do before the process dies of SIGSEGV or the like: given the address that was touched, NULL if
+ * it is not known. Called in the handler: only what is async-signal-safe. */
+void check_on_crash(void (*crash)(const void *address));
+
 #endif

@@ -86,6 +86,10 @@ void engine_reset_readers(struct store *s);
 /* Note that a snapshot of v is held. */
 void engine_note_reader(struct store *s, struct vnode *v);
 
+/* Reading v's file has failed with err, which is returned. If the file is damaged, v gets an empty one
+ * and a new id, and is not read until then. What reading has shown is void after this. */
+int engine_read_failed(struct store *s, struct vnode *v, int err);
+
 /* A row of v is damaged: have it removed and a new id taken. Lets go of the snapshot. */
 void engine_damaged(struct store *s, struct vnode *v, const struct position *pos);
 

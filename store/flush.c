@@ -9,6 +9,7 @@
 #include "base/rand.h"
 #include "store/bucket.h"
 #include "store/merkle_leaf.h"
+#include "store/suspect.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -453,6 +454,22 @@ static int wipe(struct flush *f)
     return commit(f);
 }
 
+/* Remove a row that was found damaged, if it is still: it may have been written anew since. */
+static int remove_damaged(struct flush *f, const struct position *pos)
+{
+    struct slice row;
+    size_t at = 0;
+    int rc, err = lmdb_write_get(f->v->env, LMDB_DATA, position_slice(pos), &row);
+
+    if (err != 0)
+        return err == -ERR_NOTFOUND ? 0 : err;
+    while ((rc = bucket_next(row, &at, &f->reader)) == 1)
+        continue;
+    if (rc == 0)
+        return 0;
+    return lmdb_write_del(f->v->env, LMDB_DATA, position_slice(pos));
+}
+
 /* Reserve numbers, or take a new id and remove the rows that were found damaged. */
 static int change_meta(struct flush *f)
 {
@@ -466,11 +483,8 @@ static int change_meta(struct flush *f)
         f->renew = true;
         f->amnesia = (v->work.todo & VNODE_RENEW) != 0;
         f->rebuild = v->work.bad_count > 0 || (v->work.todo & VNODE_REBUILD) != 0;
-        for (uint32_t i = 0; err == 0 && i < v->work.bad_count; i++) {
-            err = lmdb_write_del(v->env, LMDB_DATA, position_slice(&v->work.bad[i]));
-            if (err == -ERR_NOTFOUND)
-                err = 0;
-        }
+        for (uint32_t i = 0; err == 0 && i < v->work.bad_count; i++)
+            err = remove_damaged(f, &v->work.bad[i]);
     } else {
         v->work.meta.reserved += VNODE_DOT_BLOCK;
         err = vnode_put_meta(v, &v->work.meta);
@@ -652,6 +666,16 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
     memset(&f, 0, sizeof f);
     f.v = v;
     f.conf = conf;
+    suspect_working(v->partition);
+    if (v->work.todo & VNODE_REPLACE) {
+        err = vnode_replace(v, conf->vnode);
+        if (err != 0 && err != -ERR_DISKFULL)
+            check_panic("vnode %" PRIu32 ": it is damaged and cannot be replaced: %s", v->partition,
+                        err_text(err));
+        v->work.err = err;
+        suspect_working(SUSPECT_NONE);
+        return;
+    }
     lmdb_env_check_readers(
         v->env); /* one forgotten snapshot would make the file grow without end */
     if (v->work.todo & VNODE_WIPE)
@@ -669,9 +693,12 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
         err = mark(&f);
     if (err == 0 && v->work.todo & VNODE_PURGE && v->work.meta.standing == STANDING_WHOLE)
         err = work_off(&f, LMDB_TOMBS, v->work.meta.horizon_ms, purge_row);
-    if (err != 0 && err != -ERR_DISKFULL)
+    if (err == -ERR_VERSION || err == -ERR_INVAL)
+        err = -ERR_CORRUPT; /* LMDB met what it never wrote */
+    if (err != 0 && err != -ERR_DISKFULL && err != -ERR_CORRUPT)
         check_panic("vnode %" PRIu32 ": write-back failed: %s", v->partition, err_text(err));
-    note_next_times(v);
+    if (err != -ERR_CORRUPT)
+        note_next_times(v);
     v->work.err = err;
     v->work.flushed_records = f.records;
     v->work.flushed_bytes = f.bytes;
@@ -679,4 +706,5 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
     buf_free(&f.bucket);
     free(f.changes);
     f.changes = NULL;
+    suspect_working(SUSPECT_NONE);
 }

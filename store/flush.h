@@ -9,11 +9,13 @@
 struct flush_conf {
     const char *data_dir;
     uint32_t worker;
-    bool leaves; /* keep Merkle leaves; off only to measure what they cost */
+    const struct vnode_conf *vnode; /* to replace a damaged one */
+    bool leaves;                    /* keep Merkle leaves; off only to measure what they cost */
 };
 
 /* Do v->work.todo. Blocks for writes and syncs. A full disk is reported in v->work.err and leaves
- * everything as it was; any other failure to write ends the process. */
+ * everything as it was; any other failure to write ends the process. A damaged file makes it
+ * -ERR_CORRUPT: then VNODE_REPLACE is to be asked for, when nobody reads. */
 void flush_work(struct vnode *v, const struct flush_conf *conf);
 
 #endif

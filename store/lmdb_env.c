@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "store/file.h"
+#include "store/suspect.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,11 +52,19 @@ static int err_from_lmdb(int rc)
     case MDB_PANIC:
     case MDB_INVALID:
     case MDB_BAD_TXN:
+    case MDB_CURSOR_FULL:
+    case MDB_PAGE_FULL:
+    case MDB_BAD_VALSIZE:
+    case MDB_BAD_DBI:
         return -ERR_CORRUPT;
     case MDB_VERSION_MISMATCH:
     case MDB_INCOMPATIBLE:
         return -ERR_VERSION;
+    case EFBIG: /* a page number that nobody has given */
+    case EINVAL:
+        return -ERR_CORRUPT;
     default:
+        log_error("LMDB: %s (%d)", mdb_strerror(rc), rc);
         return rc > 0 ? err_from_errno(rc) : -ERR_IO;
     }
 }
@@ -84,6 +93,21 @@ static int check_length(MDB_env *env)
     if ((uint64_t)st.st_size < (uint64_t)(info.me_last_pgno + 1) * stat_.ms_psize)
         return -ERR_CORRUPT;
     return 0;
+}
+
+/* The folder of an environment is named by its partition, with ".new" behind it while it is made. */
+static uint32_t partition_of(const char *path)
+{
+    const char *name = strrchr(path, '/');
+
+    return name == NULL ? SUSPECT_NONE : (uint32_t)strtoul(name + 1, NULL, 10);
+}
+
+/* LMDB holds what it reads for impossible. */
+static void on_assert(MDB_env *env, const char *what)
+{
+    suspect_note((uint32_t)(uintptr_t)mdb_env_get_userctx(env));
+    check_panic("LMDB: %s", what);
 }
 
 /* LMDB answers EIO to a write that the disk took only the beginning of. Nothing of the transaction
@@ -128,6 +152,10 @@ static int open_env(struct lmdb_env **out, const char *path, uint64_t map_bytes,
     e->magic = MAGIC;
     rc = mdb_env_create(&e->env);
     if (rc == 0)
+        rc = mdb_env_set_assert(e->env, on_assert);
+    if (rc == 0)
+        rc = mdb_env_set_userctx(e->env, (void *)(uintptr_t)partition_of(path));
+    if (rc == 0)
         rc = mdb_env_set_maxdbs(e->env, LMDB_DBS);
     if (rc == 0)
         rc = mdb_env_set_maxreaders(e->env, MAX_READERS);
@@ -142,7 +170,7 @@ static int open_env(struct lmdb_env **out, const char *path, uint64_t map_bytes,
         rc = open_databases(e, create);
     }
     if (rc != 0)
-        err = err_from_lmdb(rc);
+        err = rc == EINVAL || rc == EFBIG ? -ERR_IO : err_from_lmdb(rc);
     if (err != 0) {
         if (rc != 0)
             log_warn("cannot open %s: %s", path, mdb_strerror(rc));

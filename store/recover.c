@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "store/file.h"
+#include "store/suspect.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,8 +18,7 @@
 
 enum { FULL_AT = 75 /* percent of the buffer bound at which a vnode is flushed */ };
 
-/* Do some work on a vnode here and now. */
-static int work_now(struct store *s, struct vnode *v, unsigned todo)
+static int work_once(struct store *s, struct vnode *v, unsigned todo)
 {
     v->work.todo = todo;
     v->work.err = 0;
@@ -31,6 +31,18 @@ static int work_now(struct store *s, struct vnode *v, unsigned todo)
     flush_work(v, &s->flush_conf);
     engine_collect(s, v);
     return v->work.err;
+}
+
+/* Do some work on a vnode here and now. A damaged one is replaced. */
+static int work_now(struct store *s, struct vnode *v, unsigned todo)
+{
+    int err = work_once(s, v, todo);
+
+    if (err != -ERR_CORRUPT)
+        return err;
+    v->want = 0;
+    err = work_once(s, v, VNODE_REPLACE);
+    return err == 0 && todo & VNODE_FLUSH ? work_once(s, v, VNODE_FLUSH) : err;
 }
 
 static int flush_oldest(struct store *s)
@@ -198,7 +210,9 @@ static int recover_and_remove(struct store *s, const char *name, uint64_t *recor
     int err;
 
     file_path(dir, "%s/journal/%s", s->data_dir, name);
-    err = recover_journal(s, dir, worker, &r);
+    err = suspect_take(dir, s->data_dir, &s->stats.quarantined_vnodes);
+    if (err == 0)
+        err = recover_journal(s, dir, worker, &r);
     journal_replay_free(&r);
     while (err == 0 && s->oldest != NULL)
         err = flush_oldest(s);

@@ -146,8 +146,12 @@ int store_verify(struct store *s, uint32_t partition, const struct position *pos
 
     if (v == NULL)
         return -ERR_NOTFOUND;
+    if (v->ruined)
+        return 0;
     engine_note_reader(s, v);
     rc = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
+    if (engine_read_failed(s, v, rc) == -ERR_CORRUPT)
+        return 0;
     while (rc == 0 && (rc = bucket_next(bucket, &at, &s->reader)) == 1)
         rc = 0;
     if (rc == -ERR_CORRUPT) {

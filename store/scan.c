@@ -251,6 +251,8 @@ int store_scan(struct store *s, uint32_t partition, struct position *cursor, uin
 
     if (m.v == NULL)
         return -ERR_NOTFOUND;
+    if (m.v->ruined)
+        return -ERR_CORRUPT;
     m.err = pick(&m.picks, &m.v->live, &m.v->frozen, cursor, max, NULL);
     if (m.err != 0)
         return m.err;
@@ -271,7 +273,7 @@ int store_scan(struct store *s, uint32_t partition, struct position *cursor, uin
     if (m.damaged)
         engine_damaged(s, m.v, &m.damaged_at);
     if (m.err != 0)
-        return m.err;
+        return engine_read_failed(s, m.v, m.err);
     return !more && !m.picks.cut;
 }
 
@@ -322,6 +324,8 @@ int store_hint_scan(struct store *s, uint32_t partition, const uint8_t target[16
 
     if (m.v == NULL)
         return -ERR_NOTFOUND;
+    if (m.v->ruined)
+        return -ERR_CORRUPT;
     m.err = pick(&m.picks, &m.v->hints_live, &m.v->hints_frozen, cursor, max, target);
     if (m.err != 0)
         return m.err;
@@ -342,7 +346,7 @@ int store_hint_scan(struct store *s, uint32_t partition, const uint8_t target[16
     }
     free(m.picks.items);
     if (m.err != 0)
-        return m.err;
+        return engine_read_failed(s, m.v, m.err);
     return !more && !m.picks.cut;
 }
 
@@ -365,10 +369,12 @@ int store_get_at(struct store *s, uint32_t partition, const struct position *pos
         *out = slice_of(e->data, e->len);
         return bucket_is_void(*out, slice_of(e->data + e->key_at, e->key_len)) ? -ERR_NOTFOUND : 0;
     }
+    if (v->ruined)
+        return -ERR_CORRUPT;
     engine_note_reader(s, v);
     rc = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
     if (rc != 0)
-        return rc;
+        return engine_read_failed(s, v, rc);
     rc = bucket_next(bucket, &at, &s->reader);
     if (rc == -ERR_CORRUPT)
         engine_damaged(s, v, pos);
@@ -395,12 +401,14 @@ int store_hint_get(struct store *s, uint32_t partition, const uint8_t target[16]
         memcpy(time_ms, e->data + 16, sizeof *time_ms);
         return e->data[24] != 0 ? 0 : -ERR_NOTFOUND;
     }
+    if (v->ruined)
+        return -ERR_CORRUPT;
     engine_note_reader(s, v);
     memcpy(row, target, 16);
     memcpy(row + 16, pos->b, sizeof pos->b);
     rc = lmdb_reader_get(v->env, LMDB_HINTS, slice_of(row, sizeof row), &value);
     if (rc != 0)
-        return rc;
+        return engine_read_failed(s, v, rc);
     if (value.len != sizeof *time_ms)
         return -ERR_CORRUPT;
     memcpy(time_ms, value.data, sizeof *time_ms);

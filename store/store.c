@@ -11,6 +11,7 @@
 #include "store/file.h"
 #include "store/journal_file.h"
 #include "store/starts.h"
+#include "store/suspect.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -71,7 +72,8 @@ int engine_init(struct store *s, const struct store_conf *conf)
         .pool = &s->pool,
         .fresh_standing = STANDING_MISSING,
     };
-    s->flush_conf = (struct flush_conf){s->data_dir, conf->worker, !conf->no_leaves};
+    s->flush_conf =
+        (struct flush_conf){s->data_dir, conf->worker, &s->vnode_conf, !conf->no_leaves};
     s->vnodes = calloc(s->partitions, sizeof *s->vnodes);
     if (s->vnodes == NULL)
         return -ERR_NOMEM;
@@ -186,6 +188,8 @@ int store_open(struct store **out, const struct store_conf *conf)
         err = s->event_fd < 0 ? err_from_errno(errno) : 0;
     }
     if (err == 0)
+        err = suspect_take(s->journal_dir, s->data_dir, &s->stats.quarantined_vnodes);
+    if (err == 0)
         err = recover_journal(s, s->journal_dir, conf->worker, &replay);
     if (err == 0)
         err = boot_note(s->journal_dir, s->boot_id);
@@ -231,6 +235,11 @@ void engine_submit(struct store *s, struct vnode *v, unsigned todo)
         return;
     v->work.todo = v->want;
     v->want = 0;
+    if (v->work.todo & VNODE_REPLACE) { /* most else has become void with the file */
+        v->want = v->work.todo & VNODE_FLUSH;
+        v->work.todo = VNODE_REPLACE;
+        v->bad_count = 0;
+    }
     v->work.now_ms = s->now_ms;
     v->work.vnodes = s->open_count;
     v->work.renewed = false;
@@ -333,8 +342,9 @@ int store_next_dot(struct store *s, uint32_t partition, struct dot *out)
     if (v == NULL)
         return -ERR_NOTFOUND;
     if (v->renewing) {
-        if (!v->busy) /* what was asked for came to nothing, on a full disk say */
-            engine_submit(s, v, VNODE_RENEW);
+        if (!v->busy &&
+            s->now_us >= v->retry_us) /* what was asked for came to nothing, on a full disk say */
+            engine_submit(s, v, v->ruined ? VNODE_REPLACE : VNODE_RENEW);
         return -ERR_BUSY;
     }
     if (v->reserved - (v->next_n - 1) < VNODE_DOT_BLOCK / 2 && !v->busy)
@@ -356,6 +366,19 @@ int store_witness_dot(struct store *s, uint32_t partition, struct dot seen)
     v->renewing = true;
     engine_submit(s, v, VNODE_RENEW);
     return 1;
+}
+
+int engine_read_failed(struct store *s, struct vnode *v, int err)
+{
+    if (err == -ERR_VERSION || err == -ERR_INVAL)
+        err = -ERR_CORRUPT; /* LMDB met what it never wrote */
+    if (err != -ERR_CORRUPT || v->ruined)
+        return err;
+    log_error("vnode %u: its file is damaged", v->partition);
+    s->stats.corrupt_records++;
+    v->ruined = v->renewing = true;
+    engine_submit(s, v, VNODE_REPLACE);
+    return err;
 }
 
 void engine_damaged(struct store *s, struct vnode *v, const struct position *pos)
@@ -416,10 +439,12 @@ int store_get(struct store *s, uint32_t partition, const struct position *pos, s
         *out = slice_of(e->data, e->len);
         return bucket_is_void(*out, slice_of(e->data + e->key_at, e->key_len)) ? -ERR_NOTFOUND : 0;
     }
+    if (v->ruined)
+        return -ERR_CORRUPT;
     engine_note_reader(s, v);
     err = lmdb_reader_get(v->env, LMDB_DATA, slice_of(pos->b, sizeof pos->b), &bucket);
     if (err != 0)
-        return err;
+        return engine_read_failed(s, v, err);
     err = bucket_find(bucket, key, &s->reader);
     if (err == -ERR_CORRUPT)
         engine_damaged(s, v, pos);
@@ -612,8 +637,14 @@ void engine_collect(struct store *s, struct vnode *v)
     struct vnode_work *w = &v->work;
 
     v->busy = false;
+    if (w->err == -ERR_CORRUPT) {
+        v->want |= (w->todo & VNODE_FLUSH) | VNODE_REPLACE;
+        v->ruined = v->renewing = true;
+        s->stats.corrupt_records++;
+        return;
+    }
     if (w->err != 0) {
-        v->want |= w->todo & (VNODE_FLUSH | VNODE_REBUILD);
+        v->want |= w->todo & (VNODE_FLUSH | VNODE_REBUILD | VNODE_REPLACE);
         v->retry_us = s->now_us + RETRY_US;
     } else if (w->todo & VNODE_FLUSH) {
         forget_flushing(s, v);
@@ -627,6 +658,10 @@ void engine_collect(struct store *s, struct vnode *v)
     s->stats.flushed_bytes += w->flushed_bytes;
     s->stats.corrupt_records += w->corrupt;
     s->stats.expired_dropped += w->dropped;
+    if (w->todo & VNODE_REPLACE && w->err == 0) {
+        v->ruined = false;
+        s->stats.quarantined_vnodes++;
+    }
     if (w->renewed) {
         v->id = w->meta.id;
         v->next_n = 1;
@@ -642,7 +677,8 @@ void engine_collect(struct store *s, struct vnode *v)
     v->standing = w->meta.standing;
     v->horizon_ms = w->meta.horizon_ms;
     s->stats.tombstones_purged += w->purged;
-    if (w->todo & (VNODE_FLUSH | VNODE_RENEW | VNODE_EXPIRE | VNODE_PURGE | VNODE_WIPE))
+    if (w->todo &
+        (VNODE_FLUSH | VNODE_RENEW | VNODE_REPLACE | VNODE_EXPIRE | VNODE_PURGE | VNODE_WIPE))
         publish_leaves(v);
 }
 
@@ -703,10 +739,12 @@ static void look_for_expired(struct store *s)
         struct vnode *v = s->vnodes[s->expiry_at];
 
         s->expiry_at = (s->expiry_at + 1) & (s->partitions - 1);
-        if (v != NULL && !v->busy && v->next_expiry != 0 && v->next_expiry <= s->now_ms)
+        if (v == NULL || v->ruined)
+            continue;
+        if (!v->busy && v->next_expiry != 0 && v->next_expiry <= s->now_ms)
             engine_submit(s, v, VNODE_EXPIRE);
-        if (v != NULL && !v->busy && v->purge && v->standing == STANDING_WHOLE &&
-            v->next_tomb != 0 && v->next_tomb <= v->horizon_ms)
+        if (!v->busy && v->purge && v->standing == STANDING_WHOLE && v->next_tomb != 0 &&
+            v->next_tomb <= v->horizon_ms)
             engine_submit(s, v, VNODE_PURGE);
     }
 }
@@ -741,7 +779,7 @@ void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms)
             continue;
         }
         engine_collect(s, v);
-        if (v->want != 0 && v->work.err == 0)
+        if (v->want != 0 && (v->work.err == 0 || v->work.err == -ERR_CORRUPT))
             engine_submit(s, v, 0);
     }
     if (any)

@@ -13,7 +13,7 @@
  *   vnodes/<partition>.id which vnode is expected there (store/vnode.h)
  *   journal/<worker>/     segments NNNNNNNNNNNN.wal (store/journal_format.h), reserve.wal, boot
  *                         (store/boot.h)
- *   quarantine/           vnodes that could not be read
+ *   quarantine/           vnodes that could not be read (store/suspect.h: or of which we died)
  * docs/storage.md explains how they work together.
  *
  * A vnode exists from store_vnode_open() with create on; it keeps its id and its dot counter in its

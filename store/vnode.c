@@ -238,21 +238,55 @@ static int create_folder(struct vnode *v, const struct vnode_conf *conf, enum st
     return err == 0 ? file_sync_dir(parent) : err;
 }
 
-/* Put a folder that cannot be read aside. */
-static int quarantine(struct vnode *v, const struct vnode_conf *conf)
+int vnode_set_aside(const char *data_dir, uint32_t partition)
 {
     char from[FILE_PATH], to[FILE_PATH], dir[FILE_PATH];
 
-    lmdb_env_close(v->env);
-    v->env = NULL;
-    folder_path(from, conf->data_dir, v->partition);
-    file_path(dir, "%s/quarantine", conf->data_dir);
+    folder_path(from, data_dir, partition);
+    if (!file_exists(from))
+        return 0;
+    file_path(dir, "%s/quarantine", data_dir);
     if (file_make_dir(dir) != 0)
         return -ERR_IO;
-    file_path(to, "%s/%" PRIu32 "-%" PRIu64, dir, v->partition, clock_wall_us());
-    log_error("vnode %" PRIu32 " is damaged: moved to %s", v->partition, to);
-    if (rename(from, to) != 0)
-        return err_from_errno(errno);
+    file_path(to, "%s/%" PRIu32 "-%" PRIu64, dir, partition, clock_wall_us());
+    log_error("vnode %" PRIu32 " is damaged: moved to %s", partition, to);
+    return rename(from, to) == 0 ? 0 : err_from_errno(errno);
+}
+
+static int quarantine(struct vnode *v, const struct vnode_conf *conf)
+{
+    lmdb_env_close(v->env);
+    v->env = NULL;
+    return vnode_set_aside(conf->data_dir, v->partition);
+}
+
+int vnode_replace(struct vnode *v, const struct vnode_conf *conf)
+{
+    struct vnode_work *w = &v->work;
+    uint64_t *leaves = calloc(1u << MERKLE_LEAF_BITS_MIN, sizeof *leaves);
+    int err;
+
+    if (leaves == NULL)
+        return -ERR_NOMEM;
+    lmdb_env_close(v->env);
+    v->env = NULL;
+    err = atomic_load(&v->unlinked) ? -ERR_NOTFOUND : vnode_set_aside(conf->data_dir, v->partition);
+    if (err == 0)
+        err = create_folder(v, conf, STANDING_MISSING);
+    if (err == 0)
+        err = vnode_write_id(conf->data_dir, &w->meta, conf->worker);
+    if (err != 0) {
+        free(leaves);
+        lmdb_env_close(v->env);
+        v->env = NULL;
+        return err == -ERR_NOTFOUND ? 0 : err; /* given away meanwhile: it is closed next */
+    }
+    free(w->leaves);
+    w->leaves = leaves;
+    w->keys = w->tombs = w->next_expiry = w->next_tomb = 0;
+    w->file_bytes = lmdb_env_bytes(v->env);
+    w->bad_count = 0;
+    w->renewed = true;
     return 0;
 }
 
@@ -382,6 +416,17 @@ int vnode_open(struct vnode **out, const struct vnode_conf *conf, uint32_t parti
     wbuf_init(&v->hints_live, conf->pool);
     wbuf_init(&v->hints_frozen, conf->pool);
     err = open_steps(v, conf, create, found);
+    if (err == -ERR_CORRUPT && !found->created) { /* it looked good at first */
+        free(v->work.leaves);
+        free(v->leaves);
+        v->work.leaves = v->leaves = NULL;
+        v->want = 0;
+        err = quarantine(v, conf);
+        if (err == 0)
+            err = open_steps(v, conf, create, found);
+        found->quarantined = true;
+        found->renewed = found->lost = false;
+    }
     if (err != 0) {
         vnode_close(v);
         return err;

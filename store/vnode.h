@@ -46,16 +46,17 @@ _Static_assert(sizeof(struct vnode_meta) == 72, "meta layout");
 
 /* What the flush thread is asked to do with a vnode. */
 enum {
-    VNODE_FLUSH = 1,     /* write the frozen buffers */
-    VNODE_RESERVE = 2,   /* another block of dot numbers */
-    VNODE_RENEW = 4,     /* something was forgotten: take a new id */
-    VNODE_EXPIRE = 8,    /* drop values that have expired */
-    VNODE_DROP = 16,     /* close and remove */
-    VNODE_WIPE = 32,     /* remove all rows: what recovery flushed was dropped later */
-    VNODE_MARK = 64,     /* set standing and horizon */
-    VNODE_PURGE = 128,   /* remove tombstones that the horizon has passed */
-    VNODE_REBUILD = 256, /* make all leaf hashes anew */
-    VNODE_NEW_ID = 512,  /* take a new id, though nothing is lost that others were promised */
+    VNODE_FLUSH = 1,      /* write the frozen buffers */
+    VNODE_RESERVE = 2,    /* another block of dot numbers */
+    VNODE_RENEW = 4,      /* something was forgotten: take a new id */
+    VNODE_EXPIRE = 8,     /* drop values that have expired */
+    VNODE_DROP = 16,      /* close and remove */
+    VNODE_WIPE = 32,      /* remove all rows: what recovery flushed was dropped later */
+    VNODE_MARK = 64,      /* set standing and horizon */
+    VNODE_PURGE = 128,    /* remove tombstones that the horizon has passed */
+    VNODE_REBUILD = 256,  /* make all leaf hashes anew */
+    VNODE_REPLACE = 1024, /* its file is damaged: set it aside, go on with an empty one; alone */
+    VNODE_NEW_ID = 512,   /* take a new id, though nothing is lost that others were promised */
 };
 
 #define VNODE_BAD 8 /* damaged positions noted at a time */
@@ -102,6 +103,7 @@ struct vnode {
     bool busy;
     _Atomic bool unlinked; /* dropped: its names belong to another vnode now */
     bool recovered;        /* recovery has flushed something into it */
+    bool ruined;           /* its file is damaged and must not be read until it is replaced */
     bool renewing;         /* asked for a new id that is not there yet */
     uint64_t retry_us;     /* after a full disk: not before this */
     struct vnode_work work;
@@ -158,6 +160,13 @@ bool vnode_exists(const char *data_dir, uint32_t partition);
  * that vnode_remove_files() removes later. */
 int vnode_unlink(struct vnode *v, const char *data_dir);
 void vnode_remove_files(struct vnode *v, const char *data_dir);
+
+/* Set the damaged folder aside in quarantine and make an empty vnode with a new id in its place, in
+ * v->work. Nobody else may use v->env. -ERR_DISKFULL (try again), -ERR_IO, -ERR_NOMEM. Blocks. */
+int vnode_replace(struct vnode *v, const struct vnode_conf *conf);
+
+/* Move a vnode's folder to quarantine; the vnode is then missing. It must not be open. */
+int vnode_set_aside(const char *data_dir, uint32_t partition);
 
 /* Seal and write the meta row inside the present write transaction. */
 int vnode_put_meta(struct vnode *v, struct vnode_meta *meta);
