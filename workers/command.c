@@ -24,6 +24,8 @@ static const struct command commands[] = {
 static uint16_t name_index[INDEX_SIZE];
 
 _Static_assert(sizeof commands / sizeof *commands * 2 < INDEX_SIZE, "the index is too small");
+_Static_assert(sizeof commands / sizeof *commands <= 64 * ACL_COMMAND_WORDS,
+               "users have too few bits for commands");
 _Static_assert(sizeof commands / sizeof *commands <= ACTIVITY_COMMANDS, "too many commands");
 _Static_assert(PENDING_TEXT == ACTIVITY_TEXT, "both hold the beginning of an argument");
 

@@ -523,7 +523,8 @@ static bool conn_shake(struct conn *conn)
         return true;
     }
     c->stats.tls_failures++;
-    if (c->engine->now_us >= c->tls_logged_us + TLS_LOG_US) {
+    /* Whoever only looks whether somebody listens is not worth a line. */
+    if (rc != -ERR_CLOSED && c->engine->now_us >= c->tls_logged_us + TLS_LOG_US) {
         c->tls_logged_us = c->engine->now_us;
         conn_address(conn, false, peer, sizeof peer);
         log_info("TLS handshake with %s failed: %s", peer, why);

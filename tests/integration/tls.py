@@ -36,7 +36,8 @@ for suffix in (".crt", ".key"):
 cluster = Cluster(nodes=2, workers=2, options=[
     "n=2", "r=1", "w=1", "tls=yes", "tls_cluster=yes", f"tls_cert={path('used.crt')}",
     f"tls_key={path('used.key')}", f"tls_ca={path('ca.crt')}", "secret=between-nodes",
-    "handshake_timeout=3s", "repair_interval=1s", "flush_age=300ms"])
+    "handshake_timeout=3s", "repair_interval=1s", "flush_age=300ms", "probe_interval=100ms",
+    "suspicion_timeout=500ms"])
 PORT = cluster.port(1)
 PEER_PORT = PORT + 10001
 
