@@ -4,6 +4,7 @@ workers follow at once; files; a password by SIGHUP; workers killed; changes by 
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -375,4 +376,6 @@ def beyond_loopback_the_default_user_cannot_be_left_without_a_password():
     assert "the default user needs a password" in words, words
 
 
+cluster.destroy()
+shutil.rmtree(DIR, ignore_errors=True)
 finish()
