@@ -1,9 +1,10 @@
-/* Commands that look for keys in the whole cluster: SCAN, KEYS, RANDOMKEY, FLUSHALL, and those of a
+/* Commands that look for keys in the whole cluster: SCAN, KEYS, RANDOMKEY, DBSIZE, FLUSHALL, and those of a
  * slot. Runs in workers. */
 #include "workers/cmd.h"
 
 #include "base/err.h"
 #include "workers/key_walk.h"
+#include "workers/route.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -12,6 +13,7 @@
 
 #define SCAN_MOST_ROWS 10000
 #define KEYS_MOST      1000000u
+#define DBSIZE_COUNTED 100000u /* with more records on this node they are not counted one by one */
 
 static bool keep_key(struct pending *p, struct key_walk *walk, struct slice key)
 {
@@ -257,6 +259,40 @@ enum call_result cmd_cluster_getkeysinslot(struct call *call)
         return call_error(call, "ERR Invalid number of keys");
     setup.most = (uint64_t)most < KEYS_MOST ? (uint64_t)most : KEYS_MOST;
     return key_walk_begin(call, &setup);
+}
+
+/* --- DBSIZE --- */
+
+/* From this node's count of records and the share of the ring that it holds. */
+static uint64_t estimate(const struct call *call, uint64_t held_keys)
+{
+    const struct engine *e = call->engine;
+    uint32_t held = 0, wanted = 0;
+
+    for (uint32_t p = 0; p < e->index->partitions; p++) {
+        const struct ring_walk *walk = &e->index->walk[p];
+        uint16_t slot = (uint16_t)(p << (14 - e->view->q_bits)), member, worker;
+
+        for (unsigned i = 0; i < walk->primaries; i++)
+            held += walk->member[i] == e->view->self;
+        wanted +=
+            call->conn->port == CLIENTS_FRONT || (route_slot(e, slot, &member, &worker) &&
+                                                  member == e->view->self && worker == e->worker);
+    }
+    return held == 0 ? 0 : held_keys * wanted / held;
+}
+
+enum call_result cmd_dbsize(struct call *call)
+{
+    struct key_walk_setup setup = {
+        .each = count_key, .finish = finish_count, .lanes = 4, .slot = -1};
+    struct worker_info info;
+
+    cmd_get_info(call, &info);
+    if (info.keys <= DBSIZE_COUNTED || call->engine->index == NULL)
+        return key_walk_begin(call, &setup);
+    resp_integer(call_out(call), (int64_t)estimate(call, info.keys));
+    return CALL_DONE;
 }
 
 /* --- FLUSHALL --- */

@@ -1,4 +1,4 @@
-/* Commands about the node: INFO, DBSIZE, ROLE, TIME. Runs in workers. */
+/* Commands about the node: INFO, ROLE, TIME. Runs in workers. */
 #include "workers/cmd.h"
 #include "workers/spread.h"
 
@@ -38,15 +38,6 @@ void cmd_get_info(struct call *call, struct worker_info *info)
     info->clients = call->clients->stats;
     info->max_clients = call->engine->conf.max_clients;
     call->engine->info(call->engine->arg, info);
-}
-
-enum call_result cmd_dbsize(struct call *call)
-{
-    struct worker_info info;
-
-    cmd_get_info(call, &info);
-    resp_integer(call_out(call), (int64_t)info.keys);
-    return CALL_DONE;
 }
 
 /* --- INFO --- */
@@ -100,9 +91,14 @@ static void info_memory(struct resp_out *b, const struct call *call, const struc
     resp_printf(b,
                 "used_memory:%llu\r\nused_memory_human:%s\r\nused_memory_rss:%llu\r\n"
                 "used_memory_rss_human:%s\r\nused_memory_peak:%llu\r\nused_memory_peak_human:%s\r\n"
+                "used_memory_dataset:%llu\r\nmem_fragmentation_ratio:%.2f\r\n"
+                "allocator_frag_ratio:1.00\r\nmem_allocator:libc\r\nactive_defrag_running:0\r\n"
+                "lazyfree_pending_objects:0\r\n"
                 "maxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n"
                 "mem_clients_normal:%llu\r\nwrite_buffer_bytes:%llu\r\nwrite_buffer_limit:%llu\r\n",
                 (ull)i->memory_bytes, used, (ull)i->rss_bytes, rss, (ull)i->memory_peak_bytes, peak,
+                (ull)i->store_buffer_bytes,
+                i->memory_bytes > 0 ? (double)i->rss_bytes / (double)i->memory_bytes : 1.0,
                 (ull)i->clients.buffer_bytes, (ull)i->store_buffer_bytes,
                 (ull)i->store_buffer_limit);
 }
@@ -113,6 +109,8 @@ static void info_persistence(struct resp_out *b, const struct call *call,
     (void)call;
     resp_printf(b,
                 "loading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:0\r\n"
+                "rdb_last_save_time:0\r\naof_rewrite_in_progress:0\r\n"
+                "aof_last_bgrewrite_status:ok\r\n"
                 "rdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:1\r\n"
                 "aof_last_write_status:ok\r\ndurability:%s\r\njournal_bytes:%llu\r\n"
                 "journal_records:%llu\r\njournal_syncs:%llu\r\njournal_last_sync_us:%llu\r\n"
@@ -126,13 +124,28 @@ static void info_persistence(struct resp_out *b, const struct call *call,
                 (ull)i->disk_full, (ull)i->pressure_us);
 }
 
+/* Of the node, since somebody asked a second ago or more. */
+static uint64_t operations_per_second(uint64_t now_us, uint64_t commands)
+{
+    static uint64_t since_us, before, rate;
+
+    if (now_us < since_us + 1000000)
+        return rate;
+    if (since_us != 0 && commands >= before)
+        rate = (uint64_t)((double)(commands - before) * 1e6 / (double)(now_us - since_us));
+    since_us = now_us;
+    before = commands;
+    return rate;
+}
+
 static void info_stats(struct resp_out *b, const struct call *call, const struct worker_info *i)
 {
     const struct client_stats *s = &i->clients;
 
-    (void)call;
     resp_printf(b,
                 "total_connections_received:%llu\r\ntotal_commands_processed:%llu\r\n"
+                "instantaneous_ops_per_sec:%llu\r\nsync_full:0\r\nsync_partial_ok:0\r\n"
+                "sync_partial_err:0\r\nlatest_fork_usec:0\r\ntracking_total_keys:0\r\n"
                 "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\n"
                 "rejected_connections:%llu\r\nexpired_keys:%llu\r\nevicted_keys:0\r\n"
                 "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\n"
@@ -140,11 +153,12 @@ static void info_stats(struct resp_out *b, const struct call *call, const struct
                 "slow_readers:%llu\r\nauth_failures:%llu\r\nmoved:%llu\r\n"
                 "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\n"
                 "client_pauses:%llu\r\n",
-                (ull)s->accepted, (ull)s->commands, (ull)s->input_bytes, (ull)s->output_bytes,
-                (ull)s->rejected, (ull)i->expired, (ull)s->hits, (ull)s->misses,
-                (ull)s->command_errors, (ull)s->protocol_errors, (ull)s->slow_readers,
-                (ull)s->auth_failures, (ull)s->moved, (ull)s->reads, (ull)s->writes,
-                (ull)s->pauses);
+                (ull)s->accepted, (ull)s->commands,
+                (ull)operations_per_second(call->engine->now_us, s->commands), (ull)s->input_bytes,
+                (ull)s->output_bytes, (ull)s->rejected, (ull)i->expired, (ull)s->hits,
+                (ull)s->misses, (ull)s->command_errors, (ull)s->protocol_errors,
+                (ull)s->slow_readers, (ull)s->auth_failures, (ull)s->moved, (ull)s->reads,
+                (ull)s->writes, (ull)s->pauses);
     resp_printf(b,
                 "acl_access_denied_auth:%llu\r\nacl_access_denied_cmd:%llu\r\n"
                 "acl_access_denied_key:%llu\r\nacl_access_denied_channel:0\r\n",

@@ -34,12 +34,12 @@ struct options {
 
 /* One ring, or one change of it. */
 struct finding {
-    double balance;                   /* greatest distance of a member's partitions from its share */
-    uint32_t repeats, unavoidable;    /* members within n of themselves */
-    uint32_t short_zones;             /* lists with fewer zones than there could be */
-    uint32_t moved, least;            /* partitions */
-    uint32_t filled;                  /* replicas of partitions that somebody has to be filled with */
-    uint32_t least_filled;            /* those that fall to members for growing */
+    double balance;                /* greatest distance of a member's partitions from its share */
+    uint32_t repeats, unavoidable; /* members within n of themselves */
+    uint32_t short_zones;          /* lists with fewer zones than there could be */
+    uint32_t moved, least;         /* partitions */
+    uint32_t filled;               /* replicas of partitions that somebody has to be filled with */
+    uint32_t least_filled;         /* those that fall to members for growing */
 };
 
 struct row { /* all findings of some node counts of one Q */
@@ -199,8 +199,7 @@ static bool moves_too_much(const struct finding *f)
 /* Repeats may stay, few of them, where there was no moving more. */
 static bool is_sound(const struct finding *f, unsigned q)
 {
-    bool apart = f->repeats <= f->unavoidable ||
-                 (f->least > 0 && f->repeats <= REPEATS_LEFT * q);
+    bool apart = f->repeats <= f->unavoidable || (f->least > 0 && f->repeats <= REPEATS_LEFT * q);
 
     return f->balance <= 1 + 1e-9 && apart && f->short_zones == 0;
 }
@@ -224,10 +223,11 @@ static void print_one(const struct options *o, unsigned q, unsigned nodes, const
                q, nodes, what, f->balance, f->repeats, f->unavoidable, f->short_zones, f->moved,
                f->least, f->filled, f->least_filled);
     else if (!is_sound(f, q) || moves_too_much(f))
-        printf("  Q %u, %u nodes, %s: balance %.2f, %u repeats (%d cannot be helped), %u lists short of "
+        printf("  Q %u, %u nodes, %s: balance %.2f, %u repeats (%d cannot be helped), %u lists "
+               "short of "
                "zones, %u moved of at least %u\n",
-               q, nodes, what, f->balance, f->repeats, (int)f->unavoidable, f->short_zones, f->moved,
-               f->least);
+               q, nodes, what, f->balance, f->repeats, (int)f->unavoidable, f->short_zones,
+               f->moved, f->least);
 }
 
 /* Found a ring, then a node joins, or one leaves. */
@@ -278,7 +278,8 @@ static unsigned sweep(const struct options *o)
     unsigned bad = 0;
 
     if (!o->json)
-        printf("    Q  nodes     tables   balance   repeats  short zones  worst join  worst leave\n");
+        printf(
+            "    Q  nodes     tables   balance   repeats  short zones  worst join  worst leave\n");
     for (unsigned q_bits = 3; q_bits <= 12; q_bits++) {
         unsigned q = 1u << q_bits;
 
@@ -302,17 +303,21 @@ static unsigned sweep(const struct options *o)
 
 static void usage(FILE *out)
 {
-    fprintf(out,
-            "usage: claim-sim [--nodes A-B] [--q A-B] [--n N] [--zones Z] [--weights] [--json]\n"
-            "Founds a ring of each size, lets a node join it and one leave it, and prints per group of\n"
-            "sizes the greatest distance from a fair share (in partitions), windows of N partitions with\n"
-            "a member twice that could be avoided, lists with fewer zones than possible, and how many\n"
-            "partitions moved at worst, as a multiple of the least. Exits with 1 if any is not as\n"
-            "core/claim.h promises: balance within 1, no repeats (after a change: few), movement at most %.2f.\n"
-            "  --nodes A-B  sizes (1-200)        --q A-B    powers of two (64-4096)\n"
-            "  --n N        replicas (3)         --zones Z  nodes spread over Z zones (0: none)\n"
-            "  --weights    weights of 50 to 200 --json     every table as a line of JSON\n",
-            MOVEMENT);
+    fprintf(
+        out,
+        "usage: claim-sim [--nodes A-B] [--q A-B] [--n N] [--zones Z] [--weights] [--json]\n"
+        "Founds a ring of each size, lets a node join it and one leave it, and prints per group "
+        "of\n"
+        "sizes the greatest distance from a fair share (in partitions), windows of N partitions "
+        "with\n"
+        "a member twice that could be avoided, lists with fewer zones than possible, and how many\n"
+        "partitions moved at worst, as a multiple of the least. Exits with 1 if any is not as\n"
+        "core/claim.h promises: balance within 1, no repeats (after a change: few), movement at "
+        "most %.2f.\n"
+        "  --nodes A-B  sizes (1-200)        --q A-B    powers of two (64-4096)\n"
+        "  --n N        replicas (3)         --zones Z  nodes spread over Z zones (0: none)\n"
+        "  --weights    weights of 50 to 200 --json     every table as a line of JSON\n",
+        MOVEMENT);
 }
 
 static bool parse_range(const char *text, unsigned *low, unsigned *high, unsigned most)
