@@ -89,7 +89,7 @@ int coord_fence_write(struct coord *c, const struct place *p, uint64_t epoch, ui
 
     if (list == 0 || knows_more(c, epoch) || COORD_BUG(NO_FENCE))
         return 0;
-    if (p->other != NULL && p->phase != RING_MOVING)
+    if (p->other != NULL && p->phase >= RING_GUARDED)
         ok = ok && (list == p->other->print || also == p->other->print);
     if (ok)
         return 0;
@@ -103,8 +103,9 @@ int coord_fence_read(struct coord *c, const struct place *p, uint64_t epoch, uin
 
     if (list == 0 || knows_more(c, epoch) || COORD_BUG(NO_FENCE))
         return 0;
-    /* Whoever reads the next list already knows more of the change than this node does. */
-    if (p->other != NULL && p->phase != RING_SWITCHED)
+    /* Whoever reads the next list already may know more of the change than this node does; whoever still
+     * reads the old one may, until nobody in touch does. */
+    if (p->other != NULL && p->phase < RING_CLOSED)
         ok = ok || list == p->other->print;
     if (ok)
         return 0;

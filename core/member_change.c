@@ -292,7 +292,7 @@ int member_take_steps(struct membership *m, const struct gossip_STEPS *g)
         return 0;
     for (uint32_t p = 0; p < q; p++) {
         heard[p] = g->steps.data[p / 2] >> (p % 2 * 4) & 15;
-        if (heard[p] > STEP_SWITCHED)
+        if (heard[p] > STEP_CLOSED)
             return -ERR_FORMAT;
     }
     if (!ring_change_hear(&m->change->progress[i], heard, m->ring.q_bits))

@@ -36,7 +36,7 @@ bool ring_view_valid(const struct ring_view *v)
     }
     for (uint32_t p = 0; p < (1u << v->q_bits); p++)
         if (!owner_valid(v, v->owner[p]) || !owner_valid(v, v->next[p]) ||
-            v->phase[p] > RING_SWITCHED)
+            v->phase[p] > RING_CLOSED)
             return false;
     return true;
 }
@@ -176,7 +176,7 @@ void ring_index_build(const struct ring_view *v, unsigned n, struct ring_index *
     ring_walker_init(&next, v, v->next);
     out->partitions = 1u << v->q_bits;
     for (uint32_t p = 0; p < out->partitions; p++) {
-        bool switched = v->phase[p] == RING_SWITCHED;
+        bool switched = v->phase[p] >= RING_SWITCHED;
 
         ring_walker_walk(switched ? &next : &now, p, n, &out->walk[p]);
         if (v->phase[p] == RING_SETTLED)

@@ -39,8 +39,10 @@ enum ring_phase {
     RING_SETTLED = 0,
     RING_MOVING = 1,
     RING_JOINT = 2,
-    RING_FENCED = 3,
-    RING_SWITCHED = 4
+    RING_GUARDED = 3,
+    RING_FENCED = 4,
+    RING_SWITCHED = 5,
+    RING_CLOSED = 6
 };
 
 struct node_id {

@@ -65,6 +65,38 @@ static bool same_primaries(const struct ring_walk *a, const struct ring_walk *b)
     return a->primaries == b->primaries;
 }
 
+/* What a member has announced it does not take back. */
+static uint8_t least_phase(uint8_t own)
+{
+    static const uint8_t phase[] = {
+        [STEP_NONE] = RING_MOVING,     [STEP_WHOLE] = RING_MOVING, [STEP_JOINT] = RING_JOINT,
+        [STEP_GUARDED] = RING_GUARDED, [STEP_SURE] = RING_GUARDED, [STEP_SWITCHED] = RING_SWITCHED,
+        [STEP_CLOSED] = RING_CLOSED,
+    };
+
+    return phase[own];
+}
+
+/* How far what others say lets the partition go. */
+static uint8_t heard_phase(const struct ring_view *v, const struct ring_walk *old,
+                           const struct ring_walk *next, const struct ring_progress *progress,
+                           uint32_t p, unsigned tolerance)
+{
+    if (!new_members_at(old, next, progress, p, STEP_WHOLE) && !COORD_BUG(SWITCH_BEFORE_WHOLE))
+        return RING_MOVING;
+    if (!all_at(v, old, progress, p, STEP_JOINT, tolerance) && !COORD_BUG(JOINT_SKIPPED))
+        return RING_JOINT;
+    if (!all_at(v, old, progress, p, STEP_GUARDED, tolerance) && !COORD_BUG(JOINT_SKIPPED) &&
+        !COORD_BUG(GUARD_SKIPPED))
+        return RING_GUARDED;
+    if (!new_members_at(old, next, progress, p, STEP_SURE) && !COORD_BUG(SWITCH_BEFORE_WHOLE) &&
+        !COORD_BUG(SURE_SKIPPED))
+        return RING_FENCED;
+    if (!all_at(v, old, progress, p, STEP_SWITCHED, tolerance))
+        return RING_SWITCHED;
+    return RING_CLOSED;
+}
+
 static uint8_t phase_of(const struct ring_view *v, const struct ring_walk *old,
                         const struct ring_walk *next, const struct ring_progress *progress,
                         uint32_t p, unsigned tolerance)
@@ -73,17 +105,9 @@ static uint8_t phase_of(const struct ring_view *v, const struct ring_walk *old,
 
     if (same_primaries(old, next))
         return RING_SETTLED;
-    if (own >= STEP_SWITCHED)
-        return RING_SWITCHED;
-    if (own < STEP_JOINT && !new_members_at(old, next, progress, p, STEP_WHOLE) &&
-        !COORD_BUG(SWITCH_BEFORE_WHOLE))
-        return RING_MOVING;
-    if (!all_at(v, old, progress, p, STEP_JOINT, tolerance) && !COORD_BUG(JOINT_SKIPPED))
-        return RING_JOINT;
-    if (!new_members_at(old, next, progress, p, STEP_SURE) && !COORD_BUG(SWITCH_BEFORE_WHOLE) &&
-        !COORD_BUG(SURE_SKIPPED))
-        return RING_FENCED;
-    return RING_SWITCHED;
+    uint8_t phase = heard_phase(v, old, next, progress, p, tolerance);
+
+    return phase > least_phase(own) ? phase : least_phase(own);
 }
 
 bool ring_change_phases(struct ring_view *v, const struct ring_progress *progress,
@@ -116,10 +140,14 @@ static uint8_t step_for(const struct ring_view *v, uint32_t p, uint8_t copied)
         return copied >= STEP_WHOLE ? STEP_WHOLE : STEP_NONE;
     case RING_JOINT:
         return STEP_JOINT;
+    case RING_GUARDED:
+        return STEP_GUARDED;
     case RING_FENCED:
-        return copied >= STEP_SURE ? STEP_SURE : STEP_JOINT;
+        return copied >= STEP_SURE ? STEP_SURE : STEP_GUARDED;
     case RING_SWITCHED:
         return STEP_SWITCHED;
+    case RING_CLOSED:
+        return STEP_CLOSED;
     }
     return STEP_NONE;
 }
@@ -145,7 +173,7 @@ bool ring_change_hear(struct ring_progress *p, const uint8_t *heard, uint8_t q_b
     bool news = false;
 
     for (uint32_t i = 0; i < (1u << q_bits); i++) {
-        if (heard[i] <= p->step[i] || heard[i] > STEP_SWITCHED)
+        if (heard[i] <= p->step[i] || heard[i] > STEP_CLOSED)
             continue;
         p->step[i] = heard[i];
         news = true;
@@ -165,10 +193,10 @@ bool ring_change_is_complete(const struct ring_view *v, const struct ring_progre
     for (uint32_t p = 0; p < partitions(v); p++) {
         if (v->phase[p] == RING_SETTLED)
             continue;
-        if (v->phase[p] != RING_SWITCHED)
+        if (v->phase[p] != RING_CLOSED)
             return false;
         ring_walker_walk(&now, p, v->n, &old);
-        if (!all_at(v, &old, progress, p, STEP_SWITCHED, tolerance))
+        if (!all_at(v, &old, progress, p, STEP_CLOSED, tolerance))
             return false;
     }
     return true;

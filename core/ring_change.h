@@ -11,24 +11,31 @@
  *             new member does not acknowledge leaves a hint for it.
  *   JOINT     every new member has said that it is whole: it has agreed with the old primaries
  *             (WHOLE). Writes need W in the old list and W in the next one. Reads go to the old list.
- *   FENCED    everybody is known to be at JOINT at least (JOINT). So no write is on its way that was
- *             counted in the old list alone: a replica at JOINT does not let one count. The new members
- *             agree once more with the old primaries, for the sake of writes of the time before that
- *             they have missed (SURE).
+ *   GUARDED   everybody is known to be at JOINT (JOINT): nobody in touch writes with W in the old list
+ *             alone any more. From now on a replica does not let such a write count.
+ *   FENCED    everybody is known to be at GUARDED (GUARDED): no write is on its way that was counted in
+ *             the old list alone, whoever sent it. The new members agree once more with the old
+ *             primaries, for the sake of writes of the time before that they have missed (SURE).
  *   SWITCHED  every new member is SURE: reads go to the next list. Writes still need W in both, for
- *             those who still read the old one; a replica at SWITCHED does not let such a read count.
+ *             those who still read the old one.
+ *   CLOSED    everybody is known to be at SWITCHED (SWITCHED): nobody in touch reads the old list any
+ *             more. From now on a replica does not let such a read count.
  *
- * When everybody is known to be at SWITCHED (SWITCHED) with every partition that moves, the change is
+ * Each rule is followed by all who are in touch before any replica insists on it, so that a change
+ * refuses nothing; it is insisted on for the sake of those who are not.
+ *
+ * When everybody is known to be at CLOSED (CLOSED) with every partition that moves, the change is
  * complete: the document of the following epoch, by the same proposer, has `next` in force and nothing
  * under way. It follows from the document alone, so anybody may make it and all make the same one.
  * Whoever commits a change goes up by two epochs, and to the new document at once: so no two documents
  * have one version, be it that a change is committed while others complete the one before.
  *
  * Hence a read of R replicas meets every acknowledged write of W, R + W > N, at any moment, whatever
- * the readers and writers know of the change, provided that `old` of them are fenced: of the old
- * primaries (those that are GONE not counted) so few may be unheard of that they alone are neither R nor
- * W (`tolerance` is the smaller of the two, less 1). A change waits for more than these until they come
- * back or are removed. This holds for one change after the other. A document committed while another
+ * the readers and writers know of the change, provided that enough replicas insist: everybody who is not
+ * faulty has to be heard of, and of the old primaries (those that are GONE not counted) so few may be
+ * unheard of that they alone are neither R nor W (`tolerance` is the smaller of the two, less 1). A new
+ * member must likewise agree with all old primaries that are not faulty, and with all but `tolerance`.
+ * A change waits for the others until they come back or are removed. This holds for one change after the other. A document committed while another
  * change is under way begins again with the table in force, which is complete until the very end; but
  * two changes committed on the two sides of a partition of the network leave only what a sloppy quorum
  * promises until they meet: nothing acknowledged is lost.
@@ -44,9 +51,11 @@
 enum ring_step {
     STEP_NONE = 0,
     STEP_WHOLE = 1,    /* new members: filled */
-    STEP_JOINT = 2,    /* writes are counted in both lists here, and fenced */
-    STEP_SURE = 3,     /* new members: agreed again with the old primaries since FENCED */
-    STEP_SWITCHED = 4, /* reads go to the next list here, and are fenced */
+    STEP_JOINT = 2,    /* writes are counted in both lists here */
+    STEP_GUARDED = 3,  /* those that are not do not count here */
+    STEP_SURE = 4,     /* new members: agreed again with the old primaries since FENCED */
+    STEP_SWITCHED = 5, /* reads go to the next list here */
+    STEP_CLOSED = 6,   /* those that do not do not count here */
 };
 
 /* What one member has announced of the document in force. */
@@ -57,8 +66,8 @@ struct ring_progress {
 /* ---- Phases. */
 
 /* Set v->phase from what the members have announced: `progress` has v->member_count entries, in the
- * order of v->members, the own ones (v->self) included; NULL: nobody has said anything. The own steps are a floor: having announced
- * JOINT or SWITCHED a member does not go back. tolerance: see above. Returns whether a phase is another
+ * order of v->members, the own ones (v->self) included; NULL: nobody has said anything. The own steps
+ * are a floor: what it has announced a member does not take back. tolerance: see above. Returns whether a phase is another
  * than before. O(Q * walk + moving partitions * members). */
 bool ring_change_phases(struct ring_view *v, const struct ring_progress *progress,
                         unsigned tolerance);
@@ -76,7 +85,7 @@ bool ring_change_hear(struct ring_progress *p, const uint8_t *heard, uint8_t q_b
 /* Is there a change under way, be it only that a member which owns nothing is going? O(Q). */
 bool ring_change_is_open(const struct ring_view *v);
 
-/* Is everybody known to be at SWITCHED with all that moves? Then ring_change_complete() may be taken. */
+/* Is everybody known to be at CLOSED with all that moves? Then ring_change_complete() may be taken. */
 bool ring_change_is_complete(const struct ring_view *v, const struct ring_progress *progress,
                              unsigned tolerance);
 

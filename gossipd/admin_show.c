@@ -10,7 +10,8 @@
 
 #define SECOND_US 1000000u
 
-static const char *const phase_names[] = {"settled", "moving", "joint", "fenced", "switched"};
+static const char *const phase_names[] = {"settled", "moving",   "joint", "guarded",
+                                          "fenced",  "switched", "closed"};
 #define PHASES (sizeof phase_names / sizeof phase_names[0])
 
 static const char *state_name(uint8_t state)

@@ -67,7 +67,7 @@ static void unblock(struct sim *s, const struct event *e)
     sim_trace(s, "unblock", e->a, e->b, 0);
 }
 
-static void block(struct sim *s, unsigned from, unsigned to, uint64_t duration)
+void fault_block(struct sim *s, unsigned from, unsigned to, uint64_t duration)
 {
     if (s->net.blocked[from][to])
         return;
@@ -87,9 +87,9 @@ static void split(struct sim *s, bool both_ways)
         for (unsigned b = 0; b < s->nodes; b++) {
             if ((side >> a & 1) == 0 || (side >> b & 1) != 0)
                 continue;
-            block(s, a, b, duration);
+            fault_block(s, a, b, duration);
             if (both_ways)
-                block(s, b, a, duration);
+                fault_block(s, b, a, duration);
         }
     }
 }

@@ -715,7 +715,7 @@ static void is_missed(struct sim *s, const struct event *e)
 static void deafen(struct sim *s, const struct event *e)
 {
     unsigned n = any_node(s);
-    uint64_t duration = sim_range(s, MS(200), SEC(4));
+    uint64_t duration = sim_range(s, MS(200), SEC(6));
 
     (void)e;
     if (!s->chaos)
@@ -725,6 +725,12 @@ static void deafen(struct sim *s, const struct event *e)
         return;
     sim_trace(s, "deaf", n, duration, 0);
     s->ring->deaf_until[n] = s->now + duration;
+    for (unsigned o = 0; o < s->nodes && duration % 2 == 0; o++) { /* and cut off from some */
+        if (o == n || sim_percent(s, 50))
+            continue;
+        fault_block(s, n, o, duration);
+        fault_block(s, o, n, duration);
+    }
     sim_after(s, sim_range(s, MS(20), MS(400)), is_missed, NULL, n, 0);
     sim_after(s, duration + sim_range(s, MS(1), MS(200)), hears_again, NULL, n, 0);
 }

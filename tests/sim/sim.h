@@ -428,6 +428,8 @@ void client_reply(struct sim *s, struct request *r, const struct coord_reply *re
 /* --- fault.c --- */
 
 void fault_start(struct sim *s);
+/* Nothing gets from one node to another for a while. */
+void fault_block(struct sim *s, unsigned from, unsigned to, uint64_t duration);
 void fault_stop(struct sim *s);
 
 /* --- repair.c --- */

@@ -204,13 +204,16 @@ static void test_switched_writes_still_need_the_old_list(void **state)
 }
 
 /* A coordinator that still counts in the old list alone. */
-static void test_replicas_at_joint_do_not_let_an_old_write_count(void **state)
+static void test_replicas_on_guard_do_not_let_an_old_write_count(void **state)
 {
     struct kit *k = changing(strict);
 
     (void)state;
     knows(k, 1, 1, RING_JOINT);
     knows(k, OLD, 1, RING_JOINT);
+    assert_int_equal(do_put(k, 0, "a"), 0); /* nobody insists on it before everybody does so */
+    knows(k, 1, 1, RING_GUARDED);
+    knows(k, OLD, 1, RING_GUARDED);
     assert_int_equal(do_put(k, 0, "a"), -ERR_NOQUORUM);
     assert_true(has_it(k, 1) && has_it(k, OLD)); /* it is stored all the same */
     assert_true(k->events[COORD_FENCED] >= 2);
@@ -220,7 +223,7 @@ static void test_replicas_at_joint_do_not_let_an_old_write_count(void **state)
     end(k);
 }
 
-static void test_replicas_that_have_switched_do_not_let_an_old_read_count(void **state)
+static void test_replicas_that_have_closed_do_not_let_an_old_read_count(void **state)
 {
     struct kit *k = changing(strict);
 
@@ -229,6 +232,9 @@ static void test_replicas_that_have_switched_do_not_let_an_old_read_count(void *
     assert_int_equal(do_put(k, 0, "a"), 0);
     knows(k, 1, 1, RING_SWITCHED);
     knows(k, OLD, 1, RING_SWITCHED);
+    assert_int_equal(do_get(k, 0, "a"), 1);
+    knows(k, 1, 1, RING_CLOSED);
+    knows(k, OLD, 1, RING_CLOSED);
     assert_int_equal(do_get(k, 0, "a"), -ERR_NOQUORUM);
     /* The next list may be read as soon as anybody knows that. */
     knows(k, 0, 1, RING_SWITCHED);
@@ -260,8 +266,8 @@ static void test_sloppy_quorums_are_not_fenced(void **state)
     struct kit *k = changing(sloppy);
 
     (void)state;
-    knows(k, 1, 1, RING_SWITCHED);
-    knows(k, OLD, 1, RING_SWITCHED);
+    knows(k, 1, 1, RING_CLOSED);
+    knows(k, OLD, 1, RING_CLOSED);
     assert_int_equal(do_put(k, 0, "a"), 0);
     assert_int_equal(do_get(k, 0, "a"), 1);
     assert_int_equal(k->events[COORD_FENCED], 0);
@@ -320,8 +326,8 @@ int main(void)
         cmocka_unit_test(test_joint_writes_need_both_lists),
         cmocka_unit_test(test_joint_reads_go_to_the_old_list_and_switched_ones_to_the_next),
         cmocka_unit_test(test_switched_writes_still_need_the_old_list),
-        cmocka_unit_test(test_replicas_at_joint_do_not_let_an_old_write_count),
-        cmocka_unit_test(test_replicas_that_have_switched_do_not_let_an_old_read_count),
+        cmocka_unit_test(test_replicas_on_guard_do_not_let_an_old_write_count),
+        cmocka_unit_test(test_replicas_that_have_closed_do_not_let_an_old_read_count),
         cmocka_unit_test(test_a_complete_change_and_the_moment_before_understand_each_other),
         cmocka_unit_test(test_sloppy_quorums_are_not_fenced),
         cmocka_unit_test(test_a_node_that_is_no_replica_any_more_neither_keeps_nor_knows_nothing),

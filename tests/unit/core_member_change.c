@@ -399,7 +399,7 @@ static void test_bad_input(void **state)
     g.u.STEPS.node.len = 15;
     assert_int_equal(hear(&k, &g), -ERR_FORMAT);
     g.u.STEPS = good;
-    steps[3] = 0x52; /* there is no such step */
+    steps[3] = 0x72; /* there is no such step */
     assert_int_equal(hear(&k, &g), -ERR_FORMAT);
     steps[3] = 0x22;
     g.u.STEPS.epoch++; /* of another ring */

@@ -342,9 +342,17 @@ static void test_a_partition_goes_through_its_phases_in_order(void **state)
         assert_int_equal(phase_now(p), RING_JOINT);
         progress[m].step[p] = STEP_JOINT;
     }
+    for (uint16_t m = 0; m < then.member_count; m++) {
+        assert_int_equal(phase_now(p), RING_GUARDED);
+        progress[m].step[p] = STEP_GUARDED;
+    }
     assert_int_equal(phase_now(p), RING_FENCED);
     progress[joiner].step[p] = STEP_SURE;
-    assert_int_equal(phase_now(p), RING_SWITCHED);
+    for (uint16_t m = 0; m < then.member_count; m++) {
+        assert_int_equal(phase_now(p), RING_SWITCHED);
+        progress[m].step[p] = STEP_SWITCHED;
+    }
+    assert_int_equal(phase_now(p), RING_CLOSED);
     assert_false(ring_change_is_complete(&then, progress, 1));
 }
 
@@ -373,7 +381,7 @@ static void test_faulty_members_are_not_waited_for_unless_they_could_make_a_quor
     uint16_t joiner;
 
     begin_join(&p, &joiner);
-    all_say(p, STEP_JOINT);
+    all_say(p, STEP_GUARDED);
     uint16_t a = an_old_member(p, 0), b = an_old_member(p, 1);
     progress[a].step[p] = STEP_NONE;
     assert_int_equal(phase_now(p), RING_JOINT);
@@ -405,7 +413,7 @@ static void test_a_new_member_that_is_faulty_is_waited_for(void **state)
     uint16_t joiner;
 
     begin_join(&p, &joiner);
-    all_say(p, STEP_JOINT);
+    all_say(p, STEP_GUARDED);
     then.members[joiner].state = MEMBER_FAULTY;
     assert_int_equal(phase_now(p), RING_FENCED);
     progress[joiner].step[p] = STEP_NONE;
@@ -447,6 +455,10 @@ static void test_members_announce_what_their_phase_allows(void **state)
     assert_true(ring_change_announce(&then, copied, own));
     assert_int_equal(own->step[p], STEP_JOINT);
     all_say(p, STEP_JOINT);
+    assert_int_equal(phase_now(p), RING_GUARDED);
+    assert_true(ring_change_announce(&then, copied, own));
+    assert_int_equal(own->step[p], STEP_GUARDED);
+    all_say(p, STEP_GUARDED);
     assert_int_equal(phase_now(p), RING_FENCED);
     assert_true(ring_change_announce(&then, copied, own));
     assert_int_equal(own->step[p], STEP_SURE);
@@ -494,16 +506,20 @@ static void check_order(unsigned members)
     uint16_t fresh[LIMIT_REPLICAS];
 
     for (uint32_t p = 0; p < (1u << views[0].q_bits); p++) {
-        uint8_t least = RING_SWITCHED, most = RING_SETTLED;
+        uint8_t least = RING_CLOSED, most = RING_SETTLED;
         unsigned count = ring_change_new_members(&views[0], p, fresh);
 
         for (unsigned m = 0; m < members; m++) {
             least = views[m].phase[p] < least ? views[m].phase[p] : least;
             most = views[m].phase[p] > most ? views[m].phase[p] : most;
         }
-        if (most >= RING_FENCED)
+        if (most >= RING_GUARDED)
             assert_true(least >= RING_JOINT);
-        for (unsigned i = 0; most == RING_SWITCHED && i < count; i++)
+        if (most >= RING_FENCED)
+            assert_true(least >= RING_GUARDED);
+        if (most == RING_CLOSED)
+            assert_true(least >= RING_SWITCHED);
+        for (unsigned i = 0; most >= RING_SWITCHED && i < count; i++)
             assert_true(heard[fresh[i]][fresh[i]].step[p] >= STEP_SURE);
     }
 }
@@ -583,7 +599,7 @@ static void test_the_index_has_both_lists_of_what_moves(void **state)
     assert_memory_equal(index.walk[p].member, old.member, 3 * sizeof old.member[0]);
     assert_memory_equal(index.other[p].member, next.member, 3 * sizeof next.member[0]);
     assert_true(ring_keeps(&index, p, joiner));
-    all_say(p, STEP_SWITCHED);
+    all_say(p, STEP_SURE);
     assert_int_equal(phase_now(p), RING_SWITCHED);
     ring_index_build(&then, 3, &index);
     assert_memory_equal(index.walk[p].member, next.member, 3 * sizeof next.member[0]);
