@@ -9,10 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum {
-    SILENT_US = 60000000, /* until an exchange is given up */
-    MANY = 256            /* news that are worth a flush before the next comparison */
-};
+enum { SILENT_US = 60000000 }; /* until an exchange is given up */
 
 /* ---- what the exchange asks of its host ---- */
 
@@ -216,7 +213,8 @@ static void settle(struct session *s)
     }
     tell(s, &stats, agreed);
     change_received(a, s->partition, stats.news_here, stats.pulled);
-    a->vnodes.info[s->partition].filling |= stats.news_here >= MANY;
+    if (stats.news_here > 0)
+        a->vnodes.info[s->partition].filled_ms = clock_wall_ms();
     if (error == -ERR_FORMAT && s->peer != NULL)
         peer_drop(s->peer);
     uint32_t partition = s->partition;
@@ -309,9 +307,10 @@ static void on_state(void *arg, const struct repair *answer)
         horizon_reset(&v->agreed, s->vnode.vnode);
         v->generation = s->vnode.generation;
     }
-    v->filling &= s->vnode.dirty_since != 0;
-    if (v->filling || !is_worth_it(s)) {
-        give_up(s, v->filling ? -ERR_BUSY : -ERR_AGAIN);
+    if (s->vnode.dirty_since == 0 || s->vnode.dirty_since > v->filled_ms)
+        v->filled_ms = 0;
+    if (v->filled_ms != 0 || !is_worth_it(s)) {
+        give_up(s, v->filled_ms != 0 ? -ERR_BUSY : -ERR_AGAIN);
         return;
     }
     fill_side(s);
@@ -340,7 +339,7 @@ static int ask_state(struct session *s)
 {
     struct repair m = {.kind = REPAIR_STATE,
                        .u.STATE = {.partition = s->partition,
-                                   .flush = s->owner->vnodes.info[s->partition].filling}};
+                                   .flush = s->owner->vnodes.info[s->partition].filled_ms != 0}};
 
     s->asked_ms = clock_wall_ms();
     s->state = SESSION_ASKING;

@@ -26,8 +26,10 @@ struct vnode_info {
         alone_request;    /* without other replicas: when to look at it, and who asked */
     uint64_t reported_us; /* damage in it was told the worker last */
     uint8_t standing;     /* as last heard; enum standing */
-    bool filling; /* much came in that the tree does not show yet: comparing it would be in vain */
-    bool surplus; /* this node is no replica of it */
+    uint64_t
+        filled_ms; /* something came in then that the tree may not show yet: comparing it would find
+                           it again; 0: no */
+    bool surplus;  /* this node is no replica of it */
     uint8_t peer_count;
     struct vnode_peer peer[2 * LIMIT_REPLICAS];
 };

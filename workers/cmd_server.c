@@ -219,6 +219,23 @@ static void info_clockwise(struct resp_out *b, const struct call *call, const st
                 (ull)i->hints_overflowed, (ull)i->hints_expired, (ull)i->read_repairs);
 }
 
+static void info_antientropy(struct resp_out *b, const struct call *call,
+                             const struct worker_info *i)
+{
+    (void)call;
+    resp_printf(b,
+                "vnodes_not_whole:%llu\r\nvnodes_surplus:%llu\r\ntombstones:%llu\r\n"
+                "tombstones_purged:%llu\r\ndead_dropped:%llu\r\nrepair_rounds:%llu\r\n"
+                "repair_agreements:%llu\r\nrepair_failures:%llu\r\nrepair_keys_mended:%llu\r\n"
+                "repair_bytes:%llu\r\nread_repairs:%llu\r\nstaleness_seconds:%llu\r\n"
+                "verified_records:%llu\r\nverify_passes:%llu\r\nverify_damaged:%llu\r\n",
+                (ull)i->not_whole, (ull)i->repair_surplus, (ull)i->tombstones,
+                (ull)i->tombstones_purged, (ull)i->dead_dropped, (ull)i->repair_rounds,
+                (ull)i->repair_agreements, (ull)i->repair_failures, (ull)i->repair_keys_mended,
+                (ull)i->repair_bytes, (ull)i->read_repairs, (ull)i->repair_staleness_s,
+                (ull)i->verify_rows, (ull)i->verify_passes, (ull)i->verify_damaged);
+}
+
 static const struct info_section {
     const char *name, *title;
     void (*write)(struct resp_out *b, const struct call *call, const struct worker_info *i);
@@ -233,6 +250,7 @@ static const struct info_section {
     {"cluster", "Cluster", info_cluster},
     {"keyspace", "Keyspace", info_keyspace},
     {"clockwise", "Clockwise", info_clockwise},
+    {"antientropy", "Anti-entropy", info_antientropy},
 };
 
 /* Sections beyond those of the table; what they say comes from all workers. */

@@ -191,7 +191,8 @@ static void open_segments(struct worker *w)
         give_up("node.seg", rc, w->node.segment.why);
     w->node_id = view->id;
     free(view);
-    ring_seg_attach(&w->ring, dir); /* gossipd may come later: looked for once a second */
+    repair_seg_attach(&w->repairs, dir); /* likewise */
+    ring_seg_attach(&w->ring, dir);      /* gossipd may come later: looked for once a second */
     for (uint16_t i = 0; i < w->workers; i++)
         if (i != w->index)
             worker_seg_attach(&w->sibling[i], dir, i);

@@ -9,6 +9,7 @@
 #include "ipc/child.h"
 #include "ipc/loop.h"
 #include "shm/node_seg.h"
+#include "shm/repair_seg.h"
 #include "shm/ring_seg.h"
 #include "shm/worker_seg.h"
 #include "store/store.h"
@@ -24,9 +25,10 @@ struct worker {
     uint16_t index;   /* own */
     uint16_t workers; /* of this node */
 
-    struct worker_seg seg; /* own segment: counters, latencies, vnode table */
-    struct ring_seg ring;  /* gossipd's */
-    struct node_seg node;  /* the supervisor's: pid and start for INFO */
+    struct worker_seg seg;     /* own segment: counters, latencies, vnode table */
+    struct ring_seg ring;      /* gossipd's */
+    struct repair_seg repairs; /* antientropyd's: for INFO */
+    struct node_seg node;      /* the supervisor's: pid and start for INFO */
     struct node_id node_id;
     struct worker_seg sibling[LIMIT_WORKERS]; /* other workers' segments, for INFO and DBSIZE */
 

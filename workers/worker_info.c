@@ -106,6 +106,28 @@ static void fill_coordination(const uint64_t *sums, struct worker_info *info)
     info->in_flight = sums[CTR_requests_in_flight];
 }
 
+static void fill_antientropy(const struct worker *w, const uint64_t *sums, struct worker_info *info)
+{
+    uint64_t theirs[COUNTER_COUNT] = {0};
+
+    if (segment_mapped(&w->repairs.segment))
+        counter_sum(&w->repairs.body->counters, theirs);
+    info->not_whole = sums[CTR_store_not_whole];
+    info->tombstones = sums[CTR_store_tombstones];
+    info->tombstones_purged = sums[CTR_store_tombstones_purged];
+    info->dead_dropped = sums[CTR_dead_dropped];
+    info->repair_rounds = theirs[CTR_repair_rounds];
+    info->repair_agreements = theirs[CTR_repair_agreements];
+    info->repair_failures = theirs[CTR_repair_failures];
+    info->repair_keys_mended = theirs[CTR_repair_keys_mended];
+    info->repair_bytes = theirs[CTR_repair_bytes_out] + theirs[CTR_repair_bytes_in];
+    info->repair_staleness_s = theirs[CTR_repair_staleness];
+    info->repair_surplus = theirs[CTR_repair_surplus];
+    info->verify_rows = theirs[CTR_verify_rows];
+    info->verify_passes = theirs[CTR_verify_passes];
+    info->verify_damaged = theirs[CTR_verify_damaged];
+}
+
 /* Workers have ids of their own in the cluster map: the node's id and the worker's index. */
 static void fill_identity(const struct worker *w, struct worker_info *info)
 {
@@ -157,6 +179,7 @@ void worker_info_fill(void *arg, struct worker_info *info)
     fill_clients(sums, &info->clients);
     fill_store(w, sums, info);
     fill_coordination(sums, info);
+    fill_antientropy(w, sums, info);
     info->ring_ready = ring_ready(w, sums);
     fill_identity(w, info);
     fill_node(w, info);

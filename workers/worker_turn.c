@@ -175,6 +175,7 @@ static void on_slow_turn(void *arg)
         if (ring_seg_refresh(&w->ring) == 1)
             worker_turn_ring(w);
         node_seg_refresh(&w->node);
+        repair_seg_refresh(&w->repairs);
         for (uint16_t i = 0; i < w->workers; i++)
             if (i != w->index)
                 worker_seg_refresh(&w->sibling[i]);
