@@ -52,7 +52,8 @@ static const uint8_t *copied(struct gossipd *g)
     return c->copied.step;
 }
 
-/* Hints and vnodes that this node still has. */
+/* Hints that this node still has to deliver. What it had as a primary has been copied, twice agreed upon,
+ * before it left. */
 static uint64_t still_held(struct gossipd *g)
 {
     uint64_t held = 0;

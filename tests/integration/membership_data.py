@@ -119,7 +119,7 @@ def a_dead_node_is_replaced_and_its_data_copied_from_the_others():
     place = cluster.run("add").strip()
     cluster.run("kill", 2)
     eventually("it is faulty", lambda: any(m["state"] == "faulty" for m in status(1)["members"]))
-    cluster.admin(1, "replace", "node2", place)
+    cluster.admin(3, "replace", "node2", place)
     carry_out(3)
     kill(cluster.children(5)[random.choice(("worker-0", "antientropyd"))])
     complete(1, 3, 5)
