@@ -54,13 +54,19 @@ static bool match_one(struct slice *p, uint8_t byte, bool any_case)
 bool glob_match(struct slice p, struct slice t, bool any_case)
 {
     struct slice star_p = {NULL, 0}, star_t = {NULL, 0};
+    size_t stars = 0, steps = 0; /* bytes of the pattern that were looked at, again and again */
 
-    for (;;) {
+    while (steps < GLOB_STEPS) {
         struct slice rest = p;
         bool match = false;
 
         if (p.len > 0 && p.data[0] == '*') {
-            p = slice_of(p.data + 1, p.len - 1);
+            while (p.len > 0 && p.data[0] == '*')
+                p = slice_of(p.data + 1, p.len - 1);
+            if (p.len == 0)
+                return true;
+            if (++stars > GLOB_STARS)
+                return false;
             star_p = p;
             star_t = t;
             continue;
@@ -69,6 +75,7 @@ bool glob_match(struct slice p, struct slice t, bool any_case)
             return true;
         if (t.len > 0 && p.len > 0)
             match = match_one(&rest, t.data[0], any_case);
+        steps += p.len - rest.len + 1;
         if (match) {
             p = rest;
             t = slice_of(t.data + 1, t.len - 1);
@@ -81,4 +88,5 @@ bool glob_match(struct slice p, struct slice t, bool any_case)
             return false;
         }
     }
+    return false;
 }

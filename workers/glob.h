@@ -4,7 +4,12 @@
 
 #include "base/slice.h"
 
-/* Does the whole text match? Takes at most pattern length times text length steps. */
+/* Bounds of one comparison. Redis stops after as many stars, too. */
+#define GLOB_STARS 1000u
+#define GLOB_STEPS (1u << 22)
+
+/* Does the whole text match? A text for which the bounds do not suffice does not: only patterns that
+ * are made to be slow get there. */
 bool glob_match(struct slice pattern, struct slice text, bool any_case);
 
 #endif

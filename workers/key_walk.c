@@ -8,10 +8,10 @@
 #include "workers/route.h"
 
 #define LANES        4
-#define STEP_ROWS    32u   /* of a walk that does something for each key */
-#define MOST_ROWS    256u  /* asked for at once */
-#define MOST_STEPS   512u  /* of a resumable walk that finds nothing */
-#define MOST_PATTERN 1024u /* to match it takes as many steps, times the bytes of the keys */
+#define STEP_ROWS    32u             /* of a walk that does something for each key */
+#define MOST_ROWS    256u            /* asked for at once */
+#define MOST_STEPS   512u            /* of a resumable walk that finds nothing */
+#define MOST_PATTERN (2 * LIMIT_KEY) /* each byte of a key may stand behind a backslash */
 #define MOST_BYTES   ((size_t)1 << 20)
 
 /* One partition that is being walked. */

@@ -109,8 +109,8 @@ def what_redis_refuses_of_scan_is_refused_in_its_words():
         equal(refused(r, "SCAN", "0", "COUNT"), "ERR syntax error")
         equal(refused(r, "SCAN", "0", "FOO", "1"), "ERR syntax error")
         equal(r("SCAN", "18446744073709551600"), [b"0", []])
-        equal(refused(r, "KEYS", "?" * 1025), "ERR pattern exceeds maximum allowed size (1024 bytes)")
-        equal(r("KEYS", "?" * 1024), [])
+        equal(refused(r, "KEYS", "?" * 131073), "ERR pattern exceeds maximum allowed size (131072 bytes)")
+        equal(r("KEYS", "?" * 131072), [])
 
 
 @case
