@@ -31,7 +31,7 @@ static uint8_t access_of(const struct command *c, uint32_t argc, const struct sl
                        c->run == cmd_cw_explain || begins(c, "object|") || begins(c, "memory|")
                    ? 0
                    : ACL_ACCESS_READ;
-    if (c->run == cmd_getdel || c->run == cmd_getex ||
+    if (c->run == cmd_getdel || c->run == cmd_getex || c->run == cmd_getset ||
         (c->run == cmd_set && has_option(argc, argv, "get")))
         return ACL_ACCESS_READ | ACL_ACCESS_WRITE;
     return ACL_ACCESS_WRITE;

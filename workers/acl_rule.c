@@ -69,8 +69,9 @@ static const char *key_rule(struct acl_user *u, struct slice rule)
                 return ACL_UNKNOWN_RULE;
             access |= one;
         }
-        if (at++ >= rule.len || access == 0)
+        if (access == 0)
             return ACL_UNKNOWN_RULE;
+        at += at < rule.len; /* as in Redis, "%RW" alone is a pattern too: that of the empty key */
     }
     struct slice text = slice_of(rule.data + at, rule.len - at);
     if (u->all_keys)

@@ -114,9 +114,14 @@ static void keys_are_allowed_for_what_a_command_does_to_them(void **state)
     assert_int_equal(verdict("mset w 1 r 2"), ACL_NO_KEY);
     assert_int_equal(verdict("mset w r b w"), ACL_ALLOWED); /* values are no keys */
     assert_int_equal(verdict("cw.explain x"), ACL_NO_KEY);
+    assert_int_equal(verdict("getset w v"), ACL_NO_KEY);
+    assert_int_equal(verdict("getset b v"), ACL_ALLOWED);
     apply("%W~r*");
     assert_int_equal(verdict("set r v get"), ACL_ALLOWED);
     shows("user u off ~r* %W~w* ~b* resetchannels +@all");
+    apply("resetkeys %RW"); /* no pattern is that of the empty key alone */
+    assert_int_equal(verdict("get b"), ACL_NO_KEY);
+    shows("user u off ~ resetchannels +@all");
 }
 
 static void a_copy_is_whole_and_the_original_stays_as_it_was(void **state)
