@@ -38,7 +38,7 @@ static bool read_number(struct slice s, uint64_t *out)
 
     snprintf(text, sizeof text, "%.*s", (int)(s.len < 23 ? s.len : 23), s.data);
     *out = strtoull(text, &end, 10);
-    return s.len > 0 && *end == '\0';
+    return s.len > 0 && text[0] >= '0' && text[0] <= '9' && *end == '\0';
 }
 
 /* --- LIST --- */

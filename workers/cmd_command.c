@@ -125,8 +125,9 @@ static void write_tips(struct resp_out *out, const struct command *c)
 }
 
 /* What a command does with its keys, in the words of Redis's key specifications: RO, RW, OW (overwrites),
- * RM (removes); access, update, delete. What is not named follows from read or write. */
-static void write_key_flags(struct resp_out *out, const struct command *c)
+ * RM (removes); access, update, delete. What is not named follows from read or write. blind: SET
+ * without GET, as far as one command line tells. */
+static void write_key_flags(struct resp_out *out, const struct command *c, bool blind)
 {
     static const struct {
         const char *name;
@@ -155,13 +156,16 @@ static void write_key_flags(struct resp_out *out, const struct command *c)
         {"type", {"RO"}},
         {"unlink", {"RM", "delete"}},
     };
-    static const char *const reads[3] = {"RO", "access"}, *const writes[3] = {"RW", "update"};
+    static const char *const reads[3] = {"RO", "access"}, *const writes[3] = {"RW", "update"},
+                             *const overwrites[3] = {"OW", "update"};
     const char *const *flags = c->flags & CMD_WRITE ? writes : reads;
     size_t count = 0;
 
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, c->name) == 0)
             flags = table[i].flags;
+    if (blind)
+        flags = overwrites;
     while (count < 3 && flags[count] != NULL)
         count++;
     resp_set(out, count);
@@ -178,7 +182,7 @@ static void write_key_spec(struct resp_out *out, const struct command *c)
     resp_array(out, 1);
     resp_map(out, 3);
     resp_text(out, "flags");
-    write_key_flags(out, c);
+    write_key_flags(out, c, false);
     resp_text(out, "begin_search");
     resp_map(out, 2);
     resp_text(out, "type");
@@ -327,9 +331,6 @@ enum call_result cmd_command_list(struct call *call)
     for (size_t i = 0; i < command_count() && !module; i++) {
         const struct command *c = command_at(i);
 
-        /* As in Redis, only a filter lists subcommands. */
-        if (command_is_sub(c) && call->argc == 2)
-            continue;
         if ((pattern && !glob_match(call->argv[4], slice_str(c->name), true)) ||
             (category && !in_category(c, call->argv[4])))
             continue;
@@ -357,6 +358,9 @@ static enum call_result reply_keys(struct call *call, bool with_flags)
         return call_error(call, "ERR Invalid number of arguments specified for command");
     uint32_t last = c->last < 0 ? argc - 1 : (uint32_t)c->last;
     uint32_t count = (last - (uint32_t)c->first) / (uint32_t)c->step + 1;
+    bool blind = c->run == cmd_set;
+    for (uint32_t i = 5; blind && i < call->argc; i++)
+        blind = !call_is(call, i, "get");
     struct resp_out *out = call_out(call);
     resp_array(out, count);
     for (uint32_t i = 0; i < count; i++) {
@@ -364,7 +368,7 @@ static enum call_result reply_keys(struct call *call, bool with_flags)
             resp_array(out, 2);
         resp_bulk(out, argv[(uint32_t)c->first + i * (uint32_t)c->step]);
         if (with_flags)
-            write_key_flags(out, c);
+            write_key_flags(out, c, blind);
     }
     return CALL_DONE;
 }

@@ -66,6 +66,8 @@ static void offer_alias(struct config_reply *r, const char *name, const char *va
         offer(r, "dir", value);
     else if (strcmp(name, "max_clients") == 0)
         offer(r, "maxclients", value);
+    else if (strcmp(name, "acllog_max_len") == 0)
+        offer(r, "acllog-max-len", value);
     else if (strcmp(name, "log_level") == 0)
         offer(r, "loglevel",
               strcmp(value, "info") == 0                                  ? "verbose"
@@ -126,6 +128,8 @@ static void translate(struct setting *s)
 {
     if (is_name(s, "maxclients")) {
         rename_to(s, "max_clients", "");
+    } else if (is_name(s, "acllog-max-len")) {
+        rename_to(s, "acllog_max_len", "");
     } else if (is_name(s, "timeout")) {
         rename_to(s, "client_idle", "s");
     } else if (is_name(s, "tcp-keepalive")) {
@@ -200,9 +204,11 @@ static int apply(struct clients *c, struct setting *pairs, uint32_t count, bool 
     return rc;
 }
 
+/* A zero byte would end the value early: a password would be shorter than its owner thinks. */
 static bool read_pair(struct setting *s, struct slice name, struct slice value)
 {
-    if (name.len >= sizeof s->name || value.len >= sizeof s->value - 2)
+    if (name.len >= sizeof s->name || value.len >= sizeof s->value - 2 ||
+        memchr(value.data, '\0', value.len) != NULL || memchr(name.data, '\0', name.len) != NULL)
         return false;
     snprintf(s->name, sizeof s->name, "%.*s", (int)name.len, name.data);
     snprintf(s->value, sizeof s->value, "%.*s", (int)value.len, value.data);
@@ -262,6 +268,11 @@ enum call_result cmd_config_set(struct call *call)
                 "ERR CONFIG SET failed (possibly related to argument '%.*s') - can't "
                 "set immutable config",
                 shown, pair->data);
+        if (memchr(pair[1].data, '\0', pair[1].len) != NULL)
+            return call_errorf(call,
+                               "ERR CONFIG SET failed (possibly related to argument '%.*s') - "
+                               "the value has a zero byte in it",
+                               shown, pair->data);
         if (!read_pair(&pairs[i], pair[0], pair[1]))
             return call_errorf(call,
                                "ERR Unknown option or number of arguments for CONFIG SET - '%.*s'",

@@ -60,6 +60,11 @@ static void settings_of_redis_are_set_and_shown(void **state)
     EXPECT("CONFIG SET appendonly no",
            "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - can't set "
            "immutable config\r\n");
+    put_text(fd, "*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$11\r\nrequirepass\r\n$3\r\na");
+    assert_int_equal(write(fd, "\0b\r\n", 4), 4);
+    assert_string_equal(got(fd),
+                        "-ERR CONFIG SET failed (possibly related to argument 'requirepass') - "
+                        "the value has a zero byte in it\r\n");
     EXPECT("CONFIG SET nosuch 1",
            "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'\r\n");
     EXPECT("CONFIG SET slowlog-log-slower-than -1", "+OK\r\n");
@@ -102,6 +107,10 @@ static void commands_describe_themselves(void **state)
            "$4\r\nspec\r\n*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0"
            "\r\n*0\r\n$-1\r\n");
     EXPECT("COMMAND GETKEYSANDFLAGS del a", "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+RM\r\n+delete\r\n");
+    EXPECT("COMMAND GETKEYSANDFLAGS set a v EX 1",
+           "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n");
+    EXPECT("COMMAND GETKEYSANDFLAGS set a v get",
+           "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update\r\n");
     EXPECT("COMMAND GETKEYS object encoding k", "*1\r\n$1\r\nk\r\n");
     EXPECT("COMMAND GETKEYS mset a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
     EXPECT("COMMAND GETKEYS ping", "-ERR The command has no key arguments\r\n");
