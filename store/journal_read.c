@@ -32,7 +32,8 @@ struct walker {
     uint64_t nonce;
     uint64_t above; /* only records with a larger LSN are of interest */
     bool loaded;
-    uint64_t first_lsn; /* what the header of the segment in memory says, 0: no record */
+    uint64_t first_lsn;    /* what the header of the segment in memory says, 0: no record */
+    uint64_t newest_first; /* the last of them that was not 0 */
 };
 
 static bool good_header(const uint8_t *data, size_t len)
@@ -113,8 +114,8 @@ static int load_segment(struct walker *w)
         return 0; /* an interrupted recycling: nobody needed what it held */
     w->nonce = h.nonce;
     w->first_lsn = h.first_lsn;
-    if (w->above == 0 && h.first_lsn > 0)
-        w->above = h.first_lsn - 1; /* the oldest segment that is left seldom begins at 1 */
+    if (h.first_lsn != 0)
+        w->newest_first = h.first_lsn;
     w->size = got;
     w->offset = JOURNAL_HEADER;
     return 0;
@@ -128,7 +129,7 @@ static bool good_record(const struct walker *w, size_t at, struct journal_record
     memcpy(out, w->data + at, sizeof *out);
     if (out->len < JOURNAL_RECORD || out->len > w->size - at || out->type < JOURNAL_PUT ||
         out->type > JOURNAL_CLEAN || out->zero != 0 || out->zero2 != 0 || out->lsn <= w->above ||
-        out->lsn - w->above > UINT32_MAX)
+        (w->above != 0 && out->lsn - w->above > UINT32_MAX))
         return false;
     return out->checksum == journal_record_checksum(w->data + at, out->len, w->nonce);
 }
@@ -370,8 +371,10 @@ int journal_replay(const char *dir, struct journal_replay *r)
             break;
         rc = 0;
     }
+    /* What the newest segment began with may have been lost with the power; its header was not. Of an older
+     * one the tail may have been cut, and its header says more than was. */
     if (r->next_lsn == 0)
-        r->next_lsn = 1;
+        r->next_lsn = w.newest_first != 0 ? w.newest_first : 1;
     if (rc == 0 && r->damaged == 0)
         trim_segments(dir, r);
     free(w.data);

@@ -127,6 +127,43 @@ static void a_journal_that_counts_beyond_32_bits_comes_back(void **state)
     kit_remove(dir);
 }
 
+/* A power cut can take the first records of a segment and leave its header, which says where they began. */
+static void a_segment_that_lost_all_its_records_does_not_hide_later_ones(void **state)
+{
+    static const uint8_t zeros[4096];
+    struct seen seen;
+    char dir[256], path[FILE_PATH];
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    struct journal *j = open_journal(dir, 280, 7);
+    append(j, 1, 50);
+    journal_close(j);
+    journal_file_path(path, dir, 7);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(file_write_at(fd, zeros, sizeof zeros, JOURNAL_HEADER), 0);
+    close(fd);
+    struct journal_replay r = replay(dir, &seen);
+    assert_int_equal(seen.count, 0);
+    assert_int_equal(r.next_lsn, 280);
+    journal_replay_free(&r);
+    for (uint64_t lsn = 280, sequence = 8; lsn > 0;
+         lsn -= 140, sequence++) { /* or cut off before */
+        j = open_journal(dir, lsn, sequence);
+        append(j, 2, 50);
+        journal_close(j);
+        r = replay(dir, &seen);
+        assert_int_equal(seen.count, 1);
+        assert_true(r.clean);
+        assert_int_equal(r.damaged + r.torn, 0);
+        assert_int_equal(r.next_lsn, lsn + 2);
+        journal_replay_free(&r);
+        journal_file_path(path, dir, sequence);
+        assert_int_equal(unlink(path), 0);
+    }
+    kit_remove(dir);
+}
+
 static void what_was_appended_comes_back_over_many_segments(void **state)
 {
     struct seen seen;
@@ -321,6 +358,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_appended_comes_back_over_many_segments),
+        cmocka_unit_test(a_segment_that_lost_all_its_records_does_not_hide_later_ones),
         cmocka_unit_test(a_journal_that_counts_beyond_32_bits_comes_back),
         cmocka_unit_test(values_of_zeros_come_back_from_the_end_of_a_segment),
         cmocka_unit_test(an_unsynced_tail_is_cut_whatever_of_it_arrived),
