@@ -336,7 +336,7 @@ static int commit(struct flush *f)
         log_notice("vnode %" PRIu32 " takes a new id", v->partition);
         v->work.renewed = true;
         if (!atomic_load(&v->unlinked))
-            err = vnode_write_id(f->conf->data_dir, &v->work.meta, f->conf->worker);
+            err = vnode_write_id(f->conf->data_dir, v, f->conf->worker);
         if (err == -ERR_DISKFULL)
             err = 0; /* the next start finds another id expected and takes a new one again */
         if (err != 0)
@@ -656,6 +656,12 @@ static int mark(struct flush *f)
     return err;
 }
 
+static void note_commits(struct vnode *v, const struct flush_conf *conf)
+{
+    if (v->env != NULL && !atomic_load(&v->unlinked))
+        commits_note(conf->vnode->commits, v->partition, v->work.meta.id, lmdb_env_commits(v->env));
+}
+
 void flush_work(struct vnode *v, const struct flush_conf *conf)
 {
     static _Thread_local struct flush f;
@@ -673,6 +679,7 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
             check_panic("vnode %" PRIu32 ": it is damaged and cannot be replaced: %s", v->partition,
                         err_text(err));
         v->work.err = err;
+        note_commits(v, conf);
         suspect_working(SUSPECT_NONE);
         return;
     }
@@ -703,6 +710,8 @@ void flush_work(struct vnode *v, const struct flush_conf *conf)
     v->work.flushed_records = f.records;
     v->work.flushed_bytes = f.bytes;
     v->work.file_bytes = lmdb_env_bytes(v->env);
+    if (err != -ERR_CORRUPT)
+        note_commits(v, conf);
     buf_free(&f.bucket);
     free(f.changes);
     f.changes = NULL;

@@ -28,6 +28,7 @@ struct flusher {
     pthread_cond_t wake;
     struct queue todo, done;
     bool prepare, full, stopping;
+    bool unsaved; /* something that no journal brings back has been committed */
 };
 
 static void queue_push(struct queue *q, struct vnode *v)
@@ -71,6 +72,22 @@ static void wait_for_work(struct flusher *f)
     }
 }
 
+/* On a full disk the file that is there goes on to say less than it could. */
+static void save_commits(struct flusher *f)
+{
+    int err = commits_save(f->conf.flush.vnode->commits, f->conf.journal_dir);
+
+    if (err != 0 && err != -ERR_DISKFULL)
+        check_panic("cannot write %s/commits: %s", f->conf.journal_dir, err_text(err));
+    f->unsaved = false;
+}
+
+static void prepare_journal(struct flusher *f)
+{
+    save_commits(f); /* before segments go */
+    f->full = journal_prepare(f->journal) == -ERR_DISKFULL;
+}
+
 static void work_on(struct flusher *f, struct vnode *v)
 {
     if (v->work.todo & VNODE_DROP) {
@@ -79,6 +96,8 @@ static void work_on(struct flusher *f, struct vnode *v)
         vnode_remove_files(v, f->conf.flush.data_dir);
     } else {
         flush_work(v, &f->conf.flush);
+        f->unsaved |= v->work.todo & VNODE_RESERVE ||
+                      (v->work.todo & VNODE_MARK && v->work.meta.standing != STANDING_WHOLE);
     }
 }
 
@@ -92,15 +111,18 @@ static void *flusher_main(void *arg)
     pthread_mutex_lock(&f->lock);
     while (wait_for_work(f), !f->stopping) {
         struct vnode *v;
-        bool prepare = f->prepare;
+        bool prepare = f->prepare, last;
 
         f->prepare = false;
         v = queue_pop(&f->todo);
+        last = f->todo.first == NULL;
         pthread_mutex_unlock(&f->lock);
         if (prepare && f->journal != NULL)
-            f->full = journal_prepare(f->journal) == -ERR_DISKFULL;
+            prepare_journal(f);
         if (v != NULL)
             work_on(f, v);
+        if (last && f->unsaved)
+            save_commits(f);
         pthread_mutex_lock(&f->lock);
         if (v != NULL) {
             queue_push(&f->done, v);

@@ -10,6 +10,7 @@ struct flusher;
 
 struct flusher_conf {
     struct flush_conf flush;
+    const char *journal_dir;     /* where what is known of commits is kept (commits.h) */
     void (*finished)(void *arg); /* called by the flush thread when it has given something back */
     void *arg;
 };

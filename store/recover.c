@@ -166,7 +166,7 @@ static int disown_vnodes_of(struct store *s, uint32_t worker)
         if (s->vnodes[p] == NULL)
             err = engine_open_vnode(s, p, false);
         if (err == 0)
-            err = vnode_write_id(s->data_dir, &s->vnodes[p]->work.meta, VNODE_NO_WORKER);
+            err = vnode_write_id(s->data_dir, s->vnodes[p], VNODE_NO_WORKER);
     }
     return err;
 }
@@ -210,7 +210,9 @@ static int recover_and_remove(struct store *s, const char *name, uint64_t *recor
     int err;
 
     file_path(dir, "%s/journal/%s", s->data_dir, name);
-    err = suspect_take(dir, s->data_dir, &s->stats.quarantined_vnodes);
+    err = commits_load(s->vnode_conf.commits, dir);
+    if (err == 0)
+        err = suspect_take(dir, s->data_dir, &s->stats.quarantined_vnodes);
     if (err == 0)
         err = recover_journal(s, dir, worker, &r);
     journal_replay_free(&r);

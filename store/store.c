@@ -75,7 +75,7 @@ int engine_init(struct store *s, const struct store_conf *conf)
     s->flush_conf =
         (struct flush_conf){s->data_dir, conf->worker, &s->vnode_conf, !conf->no_leaves};
     s->vnodes = calloc(s->partitions, sizeof *s->vnodes);
-    if (s->vnodes == NULL)
+    if (s->vnodes == NULL || commits_open(&s->vnode_conf.commits, s->partitions) != 0)
         return -ERR_NOMEM;
     file_path(path, "%s/vnodes", s->data_dir);
     err = file_make_dir(path);
@@ -95,6 +95,7 @@ void engine_fini(struct store *s)
             vnode_close(s->vnodes[p]);
         }
     free(s->vnodes);
+    commits_close(s->vnode_conf.commits);
     buf_free(&s->nothing);
     wbuf_pool_trim(&s->pool, 0);
     s->magic = 0;
@@ -103,7 +104,7 @@ void engine_fini(struct store *s)
 /* Start the threads on what has been recovered. */
 static int start_threads(struct store *s, const struct journal_replay *r)
 {
-    struct flusher_conf flusher = {s->flush_conf, wake_loop, s};
+    struct flusher_conf flusher = {s->flush_conf, s->journal_dir, wake_loop, s};
     struct journal_conf journal = {
         .dir = s->journal_dir,
         .worker = s->conf.worker,
@@ -144,8 +145,11 @@ static void stop_threads(struct store *s)
 
     if (s->flusher != NULL)
         flusher_stop(s->flusher);
-    if (s->journal != NULL)
+    if (s->journal != NULL) {
         journal_close(s->journal);
+        if (commits_save(s->vnode_conf.commits, s->journal_dir) != 0)
+            log_warn("cannot write %s/commits", s->journal_dir);
+    }
     while (s->flusher != NULL && (v = flusher_take_any(s->flusher)) != NULL) {
         v->busy = false;
         if (v->work.todo & VNODE_DROP) {
@@ -187,6 +191,8 @@ int store_open(struct store **out, const struct store_conf *conf)
         s->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         err = s->event_fd < 0 ? err_from_errno(errno) : 0;
     }
+    if (err == 0)
+        err = commits_load(s->vnode_conf.commits, s->journal_dir);
     if (err == 0)
         err = suspect_take(s->journal_dir, s->data_dir, &s->stats.quarantined_vnodes);
     if (err == 0)

@@ -12,7 +12,7 @@
  *   vnodes/<partition>/   LMDB environment: data, expiry index, Merkle leaves, hints, meta
  *   vnodes/<partition>.id which vnode is expected there (store/vnode.h)
  *   journal/<worker>/     segments NNNNNNNNNNNN.wal (store/journal_format.h), reserve.wal, boot
- *                         (store/boot.h)
+ *                         (store/boot.h), commits (store/commits.h)
  *   quarantine/           vnodes that could not be read (store/suspect.h: or of which we died)
  * docs/storage.md explains how they work together.
  *

@@ -37,8 +37,14 @@ static void folder_path(char *out, const char *data_dir, uint32_t partition)
     file_path(out, "%s/vnodes/%" PRIu32, data_dir, partition);
 }
 
-/* The .id file. -ERR_NOTFOUND, or -ERR_CORRUPT if it is not one. */
-static int load_id(const char *data_dir, uint32_t partition, uint64_t *id, uint32_t *worker)
+/* What an .id file says. */
+struct expected {
+    uint64_t id, commits;
+    uint32_t worker;
+};
+
+/* -ERR_NOTFOUND, or -ERR_CORRUPT if it is not an .id file. */
+static int load_id(const char *data_dir, uint32_t partition, struct expected *out)
 {
     char path[FILE_PATH], line[ID_LINE];
     uint32_t named;
@@ -50,19 +56,23 @@ static int load_id(const char *data_dir, uint32_t partition, uint64_t *id, uint3
     if (err != 0)
         return err == -ERR_LIMIT ? -ERR_CORRUPT : err;
     line[got] = 0;
-    if (sscanf(line, "clockwise-vnode %" SCNu32 " id %" SCNx64 " worker %" SCNu32, &named, id,
-               worker) != 3 ||
+    out->commits = 0; /* older files do not say it */
+    if (sscanf(line,
+               "clockwise-vnode %" SCNu32 " id %" SCNx64 " worker %" SCNu32 " commits %" SCNu64,
+               &named, &out->id, &out->worker, &out->commits) < 3 ||
         named != partition)
         return -ERR_CORRUPT;
     return 0;
 }
 
-int vnode_write_id(const char *data_dir, const struct vnode_meta *meta, uint32_t worker)
+int vnode_write_id(const char *data_dir, const struct vnode *v, uint32_t worker)
 {
+    const struct vnode_meta *meta = &v->work.meta;
     char dir[FILE_PATH], name[32], line[ID_LINE];
     int n = snprintf(line, sizeof line,
-                     "clockwise-vnode %" PRIu32 " id %016" PRIx64 " worker %" PRIu32 "\n",
-                     meta->partition, meta->id, worker);
+                     "clockwise-vnode %" PRIu32 " id %016" PRIx64 " worker %" PRIu32
+                     " commits %" PRIu64 "\n",
+                     meta->partition, meta->id, worker, lmdb_env_commits(v->env));
 
     file_path(dir, "%s/vnodes", data_dir);
     snprintf(name, sizeof name, "%" PRIu32 ".id", meta->partition);
@@ -71,9 +81,12 @@ int vnode_write_id(const char *data_dir, const struct vnode_meta *meta, uint32_t
 
 int vnode_peek_worker(const char *data_dir, uint32_t partition, uint32_t *worker)
 {
-    uint64_t id;
+    struct expected expected;
+    int err = load_id(data_dir, partition, &expected);
 
-    return load_id(data_dir, partition, &id, worker);
+    if (err == 0)
+        *worker = expected.worker;
+    return err;
 }
 
 bool vnode_exists(const char *data_dir, uint32_t partition)
@@ -274,7 +287,7 @@ int vnode_replace(struct vnode *v, const struct vnode_conf *conf)
     if (err == 0)
         err = create_folder(v, conf, STANDING_MISSING);
     if (err == 0)
-        err = vnode_write_id(conf->data_dir, &w->meta, conf->worker);
+        err = vnode_write_id(conf->data_dir, v, conf->worker);
     if (err != 0) {
         free(leaves);
         lmdb_env_close(v->env);
@@ -323,18 +336,27 @@ static int open_or_create(struct vnode *v, const struct vnode_conf *conf, bool c
 }
 
 /* Is what was opened what this node last had? Otherwise it takes a new id. */
-static int recognise(struct vnode *v, uint64_t expected_id, struct vnode_opened *found)
+static int recognise(struct vnode *v, const struct vnode_conf *conf,
+                     const struct expected *expected, struct vnode_opened *found)
 {
     struct vnode_meta *meta = &v->work.meta;
-    uint64_t inode, birth_ns;
+    const char *what = NULL;
+    uint64_t inode, birth_ns, commits = lmdb_env_commits(v->env);
     int err = lmdb_env_identity(v->env, &inode, &birth_ns);
 
     if (err != 0)
         return err;
-    if (inode == meta->inode && birth_ns == meta->birth_ns && expected_id == meta->id)
+    if (expected->id != meta->id)
+        what = "other id expected";
+    else if (inode != meta->inode || birth_ns != meta->birth_ns)
+        what = "its file is a copy";
+    else if (commits < expected->commits ||
+             commits < commits_least(conf->commits, v->partition, meta->id))
+        what = "its file is older than it was";
+    if (what == NULL)
         return 0;
     log_error("vnode %" PRIu32 " is not the one that was last open here (%s): it takes a new id",
-              v->partition, expected_id != meta->id ? "other id expected" : "its file is a copy");
+              v->partition, what);
     meta->inode = inode;
     meta->birth_ns = birth_ns;
     take_new_id(meta, STANDING_AWAY); /* it may be as old as one likes */
@@ -368,18 +390,16 @@ static int open_dots(struct vnode *v, const struct vnode_conf *conf, bool renewe
 static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool create,
                       struct vnode_opened *found)
 {
-    uint64_t expected_id = 0, id_before;
-    uint32_t worker = 0;
-    int err = load_id(conf->data_dir, v->partition, &expected_id, &worker);
+    struct expected expected = {0};
+    int err = load_id(conf->data_dir, v->partition, &expected);
 
     if (err != 0 && err != -ERR_NOTFOUND && err != -ERR_CORRUPT)
         return err;
     err = open_or_create(v, conf, create, err != -ERR_NOTFOUND, found);
     if (err == 0 && !found->created)
-        err = recognise(v, expected_id, found);
+        err = recognise(v, conf, &expected, found);
     if (err != 0)
         return err;
-    id_before = expected_id;
     err = load_leaves(v);
     if (err == -ERR_CORRUPT) {
         log_error("vnode %" PRIu32 " has damaged leaf hashes: it takes a new id", v->partition);
@@ -393,10 +413,13 @@ static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool creat
         return err;
     lmdb_reader_reset(v->env);
     err = open_dots(v, conf, found->renewed);
-    if (err == -ERR_DISKFULL && v->work.meta.id == id_before && worker == conf->worker)
+    bool as_expected = v->work.meta.id == expected.id && expected.worker == conf->worker;
+    if (err == -ERR_DISKFULL && as_expected)
         err = 0; /* it can be read; the first dot will ask for a block again */
-    if (err == 0 && (v->work.meta.id != id_before || worker != conf->worker))
-        err = vnode_write_id(conf->data_dir, &v->work.meta, conf->worker);
+    if (err == 0 && !as_expected)
+        err = vnode_write_id(conf->data_dir, v, conf->worker);
+    if (err == 0)
+        commits_note(conf->commits, v->partition, v->work.meta.id, lmdb_env_commits(v->env));
     return err;
 }
 

@@ -2,8 +2,9 @@
  *
  * Folders below the data directory:
  *   vnodes/<partition>/    the LMDB environment
- *   vnodes/<partition>.id  one line of text: which vnode is expected there, and its worker; so that
- *                          a folder that has vanished is noticed and not taken for a new one
+ *   vnodes/<partition>.id  one line of text: which vnode is expected there, its worker, and how many
+ *                          commits it had when this was written; so that a folder that has vanished
+ *                          is noticed and not taken for a new one
  *   vnodes/<partition>.new being made
  *   quarantine/            folders that could not be read, kept for people to look at
  *
@@ -16,7 +17,8 @@
  *
  * A new id is taken when: the folder is made; the folder is missing though it was expected; the
  * environment cannot be read (then it goes to quarantine); data.mdb is not the file that was made
- * here (a copy that came back from a backup); the .id file is missing or names another id; a
+ * here (a copy that came back from a backup), or it is, but has fewer commits than it once had
+ * (commits.h; a copy that was written over it); the .id file is missing or names another id; a
  * record is damaged; the journal of its worker is damaged or gone, or has no end and the power was
  * cut (boot.h). Each start of a store has dot
  * numbers of its own (starts.h); more are reserved on disk in blocks before use, and a start never goes
@@ -27,6 +29,7 @@
 #define CLOCKWISE_STORE_VNODE_H
 
 #include "core/horizon.h"
+#include "store/commits.h"
 #include "store/lmdb_env.h"
 #include "store/wbuf.h"
 
@@ -135,6 +138,7 @@ struct vnode_conf {
     uint64_t start;          /* of this run, from starts_take() */
     uint32_t fresh_standing; /* enum standing of vnodes made where nothing was before */
     struct wbuf_pool *pool;
+    struct commits *commits;
 };
 
 struct vnode_opened {
@@ -171,7 +175,7 @@ int vnode_set_aside(const char *data_dir, uint32_t partition);
 /* Seal and write the meta row inside the present write transaction. */
 int vnode_put_meta(struct vnode *v, struct vnode_meta *meta);
 
-/* Write the .id file for the present meta. Called after the commit that changed the id. */
-int vnode_write_id(const char *data_dir, const struct vnode_meta *meta, uint32_t worker);
+/* Write the .id file for the present v->work.meta. Called after the commit that changed the id. */
+int vnode_write_id(const char *data_dir, const struct vnode *v, uint32_t worker);
 
 #endif

@@ -115,6 +115,63 @@ static void a_copy_that_came_back_is_noticed(void **state)
     assert_int_equal(look().new_ids, 0);
 }
 
+/* Put every key anew, with another number. */
+static void put_again(struct store *s, unsigned more)
+{
+    for (unsigned n = 0; n < KEYS; n++)
+        kit_put(s, n, n + more);
+    kit_flush(s);
+}
+
+static void run(const char *format, const char *path)
+{
+    char command[2 * FILE_PATH + 64];
+
+    snprintf(command, sizeof command, format, path, path);
+    assert_int_equal(system(command), 0);
+}
+
+/* The inode and the birth time stay then: only its commits tell. */
+static void an_older_copy_written_over_the_file_is_noticed(void **state)
+{
+    char path[FILE_PATH];
+
+    (void)state;
+    path_in(path, "/data.mdb");
+    for (int other_workers = 0; other_workers < 2; other_workers++) {
+        struct store *s = kit_open(dir);
+
+        put_again(s, 1000);
+        run("cp %s %s.copy", path);
+        put_again(s, 0);
+        id_before = store_vnode_id(s, P);
+        store_close(s);
+        if (other_workers)
+            recover();
+        run("cat %s.copy >%s", path);
+        struct found found = look();
+        assert_int_equal(found.new_ids, 1);
+        assert_true(found.changed);
+        assert_int_equal(look().new_ids, 0);
+    }
+}
+
+static void commits_that_nobody_knows_of_do_no_harm(void **state)
+{
+    char path[FILE_PATH], journal[FILE_PATH];
+
+    (void)state;
+    assert_int_equal(look().new_ids, 0);
+    file_path(journal, "%s/journal/0", dir);
+    file_path(path, "%s/commits", journal);
+    assert_true(file_size(path) > 0);
+    assert_int_equal(file_replace(journal, "commits", slice_str("garbage")), 0);
+    assert_int_equal(look().new_ids, 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(look().new_ids, 0);
+    assert_true(file_size(path) > 0);
+}
+
 static void a_missing_or_foreign_id_file_is_noticed(void **state)
 {
     char path[FILE_PATH], vnodes[FILE_PATH];
@@ -396,6 +453,8 @@ int main(void)
         TEST(a_vnode_that_forgot_nothing_keeps_its_id),
         TEST(a_lost_folder_is_noticed),
         TEST(a_copy_that_came_back_is_noticed),
+        TEST(an_older_copy_written_over_the_file_is_noticed),
+        TEST(commits_that_nobody_knows_of_do_no_harm),
         TEST(a_missing_or_foreign_id_file_is_noticed),
         TEST(a_file_that_cannot_be_read_is_quarantined_and_the_others_serve),
         TEST(a_lost_journal_is_noticed),
