@@ -60,6 +60,8 @@ static const char *key_rule(struct acl_user *u, struct slice rule)
     uint8_t access = rule.data[0] == '~' ? ACL_ACCESS_READ | ACL_ACCESS_WRITE : 0;
     size_t at = 1;
 
+    if (u->all_keys)
+        return slice_equal(rule, slice_str("~*")) ? NULL : AFTER_ALL_KEYS;
     if (rule.data[0] == '%') {
         for (; at < rule.len && rule.data[at] != '~'; at++) {
             uint8_t c = rule.data[at] | 0x20;
@@ -74,8 +76,6 @@ static const char *key_rule(struct acl_user *u, struct slice rule)
         at += at < rule.len; /* as in Redis, "%RW" alone is a pattern too: that of the empty key */
     }
     struct slice text = slice_of(rule.data + at, rule.len - at);
-    if (u->all_keys)
-        return slice_equal(text, slice_str("*")) ? NULL : AFTER_ALL_KEYS;
     if (access == (ACL_ACCESS_READ | ACL_ACCESS_WRITE) && slice_equal(text, slice_str("*"))) {
         acl_user_reset_patterns(u, false);
         u->all_keys = true;
@@ -278,7 +278,7 @@ const char *acl_user_apply(struct acl_user *u, struct slice rule)
 {
     ASSERT(u->refs == 1);
     if (rule.len == 0)
-        return ACL_UNKNOWN_RULE;
+        return NULL; /* as in Redis */
     switch (rule.data[0]) {
     case '>':
     case '<':

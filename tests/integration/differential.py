@@ -53,6 +53,13 @@ def late_option():
                         ["PXAT", "x"], ["EXAT"], ["FOO"], ["GET"], []])
 
 
+ACL_RULES = ("on off nopass resetpass allkeys resetkeys >p1 >p2 <p1 <p3 ~a* ~b %R~c %W~d %RW~e %~f %X~g % %R ~* &ch &* "
+             "resetchannels allchannels +get -get +@read -@read +@all -@all allcommands nocommands +config|get -config|set "
+             "+config -config +client|id -client|list +select|0 -select|1 +foo -foo +@foo +get|a|b +config|get|x +CLIENT|ID "
+             "#zz ~ & + - +@ sanitize-payload bad clearselectors ON +acl|list -acl|cat +@dangerous -@admin +@fast").split()
+ACL_RULES += ["", "~a b", "#" + "a" * 64, "!" + "a" * 64, "#" + "A" * 64]
+
+
 def words():
     """One command. Times that are left to run are not asked for, only those of clocks."""
     return dice.choice([
@@ -96,6 +103,10 @@ def words():
         lambda: ["CONFIG", "SET"] + dice.choice([[], ["x"], ["nosuch", "1"], ["maxclients"],
                                                  ["slowlog-max-len", "x"], ["slowlog-max-len", "100", "nosuch", "1"],
                                                  ["slowlog-max-len", "1", "slowlog-max-len", "2"]]),
+        lambda: ["ACL", "SETUSER", "u", "reset"] + [dice.choice(ACL_RULES) for _ in range(dice.randrange(1, 6))],
+        lambda: ["ACL"] + dice.choice([["FOO"], ["CAT", "foo"], ["GENPASS", "0"], ["GENPASS", "x"], ["LOG", "x"], ["LOG", "1", "2"],
+                                       ["GETUSER", "nosuch"], ["DELUSER", "nosuch"], ["DELUSER", "default"], ["LOAD"], ["SAVE"],
+                                       ["DRYRUN", "nosuch", "get", "x"], ["DRYRUN", "default", "nosuch"], ["WHOAMI", "x"]]),
         lambda: ["CONFIG", "GET", dice.choice(["nosuch", "save", "databases"])],
         lambda: ["SLOWLOG", "GET", dice.choice(["-2", "x"])], lambda: ["LATENCY", "HISTORY", "nosuch"],
         lambda: ["LATENCY", "RESET", "nosuch"], lambda: ["LATENCY", dice.choice(["FOO", "HISTORY"])],
