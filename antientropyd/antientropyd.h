@@ -79,6 +79,8 @@ void standing_heard(struct antientropyd *a, uint32_t partition,
 
 /* change.c: how far the replicas that are new in a ring change have come. */
 void change_view(struct antientropyd *a);
+/* Is this node waiting to be filled, or to become sure, with a partition that moves? */
+bool change_wants(const struct antientropyd *a, uint32_t partition);
 void change_agreed(struct antientropyd *a, uint32_t partition);
 void change_received(struct antientropyd *a, uint32_t partition, uint64_t keys, uint64_t bytes);
 

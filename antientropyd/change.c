@@ -25,6 +25,27 @@ static const struct ring_walk *old_list(const struct antientropyd *a, uint32_t p
     return a->view.phase[p] >= RING_SWITCHED ? &a->index.other[p] : &a->index.walk[p];
 }
 
+/* From GUARDED on no write counts here that is counted in the old list alone. Those of before may still
+ * lie in write buffers, where an exchange does not see them: they must be in the tree before a new
+ * member's agreement with it can make that member sure. */
+static void note_guard(struct antientropyd *a, uint32_t p, struct vnode_info *i)
+{
+    bool guarded = a->view.phase[p] >= RING_GUARDED && a->index.other[p].count > 0;
+
+    if (guarded && !i->guarded)
+        i->filled_ms = clock_wall_ms();
+    i->guarded = guarded;
+}
+
+bool change_wants(const struct antientropyd *a, uint32_t partition)
+{
+    uint8_t step = a->copied.step[partition], phase = a->view.phase[partition];
+
+    return ((phase == RING_MOVING && step < STEP_WHOLE) ||
+            (phase == RING_FENCED && step < STEP_SURE)) &&
+           a->view.self != RING_NO_OWNER && is_new(a, partition);
+}
+
 void change_view(struct antientropyd *a)
 {
     const struct ring_view *v = &a->view;
@@ -34,13 +55,18 @@ void change_view(struct antientropyd *a)
         a->copied.epoch = v->epoch;
         a->copied.proposer = v->proposer;
         a->change_since_ms = clock_wall_ms();
-        for (uint32_t p = 0; p < a->vnodes.partitions; p++)
+        for (uint32_t p = 0; p < a->vnodes.partitions; p++) {
             a->vnodes.info[p].fenced_ms = 0;
+            a->vnodes.info[p].guarded = false;
+        }
         repair_seg_publish_copied(&a->repair, &a->copied);
     }
     for (uint32_t p = 0; p < a->vnodes.partitions; p++) {
         struct vnode_info *i = &a->vnodes.info[p];
 
+        note_guard(a, p, i);
+        if (v->phase[p] < RING_FENCED)
+            i->fenced_ms = 0;
         if (v->phase[p] < RING_FENCED || i->fenced_ms != 0 || v->self == RING_NO_OWNER ||
             !is_new(a, p))
             continue;

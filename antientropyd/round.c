@@ -225,7 +225,7 @@ void round_ended(struct antientropyd *a, uint32_t partition, const struct node_i
         p->busy = false;
         if (agreed) {
             p->failures = 0;
-            p->due_us = now + interval_us(a);
+            p->due_us = now + (change_wants(a, partition) ? AGAIN_US : interval_us(a));
         } else if (error == -ERR_BUSY) {
             p->due_us = now + BUSY_US + rand_below(&a->rand, BUSY_US);
         } else if (error == -ERR_AGAIN) {

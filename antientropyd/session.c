@@ -339,7 +339,9 @@ static int ask_state(struct session *s)
 {
     struct repair m = {.kind = REPAIR_STATE,
                        .u.STATE = {.partition = s->partition,
-                                   .flush = s->owner->vnodes.info[s->partition].filled_ms != 0}};
+                                   .flush = s->owner->vnodes.info[s->partition].filled_ms != 0 ||
+                                            (s->owner->view.phase[s->partition] == RING_FENCED &&
+                                             change_wants(s->owner, s->partition))}};
 
     s->asked_ms = clock_wall_ms();
     s->state = SESSION_ASKING;

@@ -22,6 +22,7 @@ struct vnode_info {
     uint64_t used_us;          /* when it was used last */
     uint64_t generation;       /* surplus: agreements are about what was there then */
     uint64_t fenced_ms;        /* ring change: when the phase was first seen to be RING_FENCED */
+    bool guarded;              /* ring change: the phase has come to RING_GUARDED here */
     uint64_t alone_us,
         alone_request;    /* without other replicas: when to look at it, and who asked */
     uint64_t reported_us; /* damage in it was told the worker last */

@@ -382,6 +382,12 @@ static void print_change(struct gossipd *g, const struct ring_view *v, const str
     for (unsigned i = 0; i < PHASES; i++)
         fprintf(out, "%s %u %s", i == 0 ? "" : ",", f->phases[i], phase_names[i]);
     fputs("\n", out);
+    for (uint16_t i = 0; i < v->member_count; i++)
+        if (v->members[i].state == MEMBER_FAULTY && f->member_filled[i] < f->member_to_fill[i])
+            fprintf(
+                out,
+                "  waits for %s, which is faulty and to be filled: start it, or force-remove it\n",
+                v->members[i].name);
     if (v->self != RING_NO_OWNER && g->watch.copied.epoch == r->epoch && g->watch.copied.keys > 0)
         fprintf(out, "  this node has received %llu keys, %s\n",
                 (unsigned long long)g->watch.copied.keys,
