@@ -212,7 +212,8 @@ static void settle(struct session *s)
         publish(s, &stats, agreed);
     }
     tell(s, &stats, agreed);
-    change_received(a, s->partition, stats.news_here, stats.pulled);
+    change_received(a, s->partition, stats.news_here,
+                    s->peer == NULL ? 0 : peer_bytes(s->peer) - s->bytes_before);
     if (stats.news_here > 0)
         a->vnodes.info[s->partition].filled_ms = clock_wall_ms();
     if (error == -ERR_FORMAT && s->peer != NULL)
