@@ -24,6 +24,7 @@ struct walker {
     const char *dir;
     const struct journal_segment *segments;
     uint32_t count, index; /* index: the segment in memory */
+    uint32_t worker;
     uint8_t *data;
     size_t capacity, size; /* size 0: segment not loaded or without a usable header */
     size_t used;           /* nothing but zeros from here on */
@@ -110,7 +111,7 @@ static int load_segment(struct walker *w)
     memcpy(&h, w->data, sizeof h);
     if (h.version != JOURNAL_VERSION)
         return -ERR_VERSION;
-    if (h.sequence != segment->sequence)
+    if (h.sequence != segment->sequence || h.worker != w->worker)
         return 0; /* an interrupted recycling: nobody needed what it held */
     w->nonce = h.nonce;
     w->first_lsn = h.first_lsn;
@@ -261,7 +262,7 @@ static int list_segments(const char *dir, struct journal_replay *r)
             r->segments = grown;
         }
         r->segments[r->segment_count++] =
-            (struct journal_segment){sequence, 0, (uint64_t)st.st_size, 0, false};
+            (struct journal_segment){.sequence = sequence, .bytes = (uint64_t)st.st_size};
     }
     closedir(d);
     if (r->segment_count > 0)
@@ -287,6 +288,13 @@ static void look_at_headers(const char *dir, struct journal_replay *r)
             continue;
         }
         memcpy(&h, header, sizeof h);
+        if (h.worker != r->worker) {
+            log_error("journal %s: segment %" PRIu64 " belongs to worker %" PRIu32, dir,
+                      r->segments[i].sequence, h.worker);
+            r->damaged++;
+            continue;
+        }
+        r->segments[i].made_bytes = h.size;
         r->segments[i].unused = h.first_lsn == 0; /* unless a record is found all the same */
     }
 }
@@ -324,6 +332,34 @@ static int replay_record(struct walker *w, struct journal_record *record, struct
     return 1;
 }
 
+/* A segment that has become shorter than it was made was trimmed to its last record, or somebody has
+ * cut it. Then the beginning of a record is left at its end, unless it was cut where one ended. */
+static int look_for_cuts(const char *dir, struct journal_replay *r)
+{
+    for (uint32_t i = 0; i < r->segment_count; i++) {
+        const struct journal_segment *segment = &r->segments[i];
+        uint64_t end = segment->end == 0 ? JOURNAL_HEADER : segment->end;
+        uint8_t start[JOURNAL_RECORD];
+        char path[FILE_PATH];
+        size_t got = 0;
+
+        if (segment->bytes >= segment->made_bytes || segment->bytes <= end)
+            continue;
+        journal_file_path(path, dir, segment->sequence);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int err = fd < 0 ? err_from_errno(errno) : file_read_at(fd, start, sizeof start, end, &got);
+        if (fd >= 0)
+            close(fd);
+        if (err != 0)
+            return err;
+        if (all_zero(start, got))
+            continue;
+        log_error("journal %s: segment %" PRIu64 " was cut short", dir, segment->sequence);
+        r->damaged++;
+    }
+    return 0;
+}
+
 /* Give back what a segment never used: the next replay reads only what is there. A crash in between
  * leaves the file as it was, which is as good. */
 static void trim_segments(const char *dir, struct journal_replay *r)
@@ -341,7 +377,7 @@ static void trim_segments(const char *dir, struct journal_replay *r)
 
 int journal_replay(const char *dir, struct journal_replay *r)
 {
-    struct walker w = {.dir = dir};
+    struct walker w = {.dir = dir, .worker = r->worker};
     struct journal_record record;
     uint64_t total = 0, done = 0;
     uint32_t reported = 0;
@@ -375,6 +411,8 @@ int journal_replay(const char *dir, struct journal_replay *r)
      * one the tail may have been cut, and its header says more than was. */
     if (r->next_lsn == 0)
         r->next_lsn = w.newest_first != 0 ? w.newest_first : 1;
+    if (rc == 0)
+        rc = look_for_cuts(dir, r);
     if (rc == 0 && r->damaged == 0)
         trim_segments(dir, r);
     free(w.data);

@@ -7,16 +7,18 @@
 
 struct journal_segment {
     uint64_t sequence, last_lsn, bytes;
-    uint64_t end; /* one past its last good record; 0: it has none */
-    bool unused;  /* nothing was ever written to it */
+    uint64_t end;        /* one past its last good record; 0: it has none */
+    uint64_t made_bytes; /* what its header says of its size */
+    bool unused;         /* nothing was ever written to it */
 };
 
 struct journal_replay {
-    /* Given by the caller. `each` gets every good record in order of LSN; an error from it ends the
+    /* Given by the caller. A segment of another worker counts as damage. `each` gets every good record in order of LSN; an error from it ends the
      * replay. progress may be NULL. */
     int (*each)(void *arg, const struct journal_record *record, struct slice payload);
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *arg;
+    uint32_t worker;
 
     /* Found. */
     uint64_t records;

@@ -181,6 +181,7 @@ int recover_journal(struct store *s, const char *dir, uint32_t worker, struct jo
     r->each = apply;
     r->progress = report;
     r->arg = s;
+    r->worker = worker;
     err = journal_replay(dir, r);
     if (err == 0 && r->damaged > 0) {
         s->stats.corrupt_records += r->damaged;

@@ -164,6 +164,34 @@ static void a_segment_that_lost_all_its_records_does_not_hide_later_ones(void **
     kit_remove(dir);
 }
 
+static void a_segment_that_was_cut_short_or_belongs_to_another_worker_is_reported(void **state)
+{
+    struct seen seen;
+    char dir[256], path[FILE_PATH];
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    struct journal *j = open_journal(dir, 1, 1);
+    for (uint32_t n = 0; n < 50; n++)
+        append(j, n, 500);
+    journal_close(j);
+    struct journal_replay r = {.each = note, .arg = &seen, .worker = 1};
+    memset(&seen, 0, sizeof seen);
+    assert_int_equal(journal_replay(dir, &r), 0);
+    assert_int_equal(seen.count, 0);
+    assert_int_equal(r.damaged, 1);
+    journal_replay_free(&r);
+    journal_file_path(path, dir, 1);
+    assert_int_equal(truncate(path, 20 * 536 + 64 + 100), 0);
+    for (int i = 0; i < 2; i++) { /* it is never trimmed to hide that */
+        r = replay(dir, &seen);
+        assert_int_equal(seen.count, 20);
+        assert_int_equal(r.damaged, 1);
+        journal_replay_free(&r);
+    }
+    kit_remove(dir);
+}
+
 static void what_was_appended_comes_back_over_many_segments(void **state)
 {
     struct seen seen;
@@ -359,6 +387,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_appended_comes_back_over_many_segments),
         cmocka_unit_test(a_segment_that_lost_all_its_records_does_not_hide_later_ones),
+        cmocka_unit_test(a_segment_that_was_cut_short_or_belongs_to_another_worker_is_reported),
         cmocka_unit_test(a_journal_that_counts_beyond_32_bits_comes_back),
         cmocka_unit_test(values_of_zeros_come_back_from_the_end_of_a_segment),
         cmocka_unit_test(an_unsynced_tail_is_cut_whatever_of_it_arrived),
