@@ -174,6 +174,15 @@ static bool set_activity(struct activity *a, const struct setting *s, bool dry, 
     return true;
 }
 
+/* The value that a key always has, or NULL. */
+static const char *fixed_value(const struct setting *s)
+{
+    for (size_t f = 0; f < sizeof fixed_keys / sizeof *fixed_keys; f++)
+        if (is_name(s, fixed_keys[f].name))
+            return fixed_keys[f].value;
+    return NULL;
+}
+
 /* Apply to this worker. Returns 0 or an error, with the pair at fault and a reason. */
 static int apply(struct clients *c, struct setting *pairs, uint32_t count, bool dry, uint32_t *bad,
                  char why[ENGINE_WHY])
@@ -184,6 +193,12 @@ static int apply(struct clients *c, struct setting *pairs, uint32_t count, bool 
 
     why[0] = '\0';
     for (*bad = 0; *bad < count; ++*bad) {
+        const char *fixed = fixed_value(&pairs[*bad]);
+
+        if (fixed != NULL && strcasecmp(fixed, pairs[*bad].value) != 0)
+            return -ERR_DENIED;
+        if (fixed != NULL)
+            continue; /* it is so already, which is all that a client that asks for it wants */
         if (set_activity(&c->activity, &pairs[*bad], dry, &good)) {
             if (!good) {
                 snprintf(why, ENGINE_WHY, "argument couldn't be parsed into an integer");
@@ -232,14 +247,6 @@ void spread_config_set(struct clients *c, uint64_t asker, struct slice words, st
         resp_printf(text, "%s: %s\n", pairs[bad].name, why);
 }
 
-static bool is_fixed(const struct call *call, uint32_t i)
-{
-    for (size_t f = 0; f < sizeof fixed_keys / sizeof *fixed_keys; f++)
-        if (call_is(call, i, fixed_keys[f].name))
-            return true;
-    return false;
-}
-
 enum call_result cmd_config_set(struct call *call)
 {
     static struct setting pairs[MOST_PAIRS];
@@ -262,12 +269,6 @@ enum call_result cmd_config_set(struct call *call)
                                    "ERR CONFIG SET failed (possibly related to argument '%.*s') - "
                                    "duplicate parameter",
                                    shown, pair->data);
-        if (is_fixed(call, 2 + 2 * i))
-            return call_errorf(
-                call,
-                "ERR CONFIG SET failed (possibly related to argument '%.*s') - can't "
-                "set immutable config",
-                shown, pair->data);
         if (memchr(pair[1].data, '\0', pair[1].len) != NULL)
             return call_errorf(call,
                                "ERR CONFIG SET failed (possibly related to argument '%.*s') - "

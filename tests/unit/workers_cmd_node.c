@@ -57,6 +57,7 @@ static void settings_of_redis_are_set_and_shown(void **state)
     EXPECT("CONFIG SET slowlog-max-len x",
            "-ERR CONFIG SET failed (possibly related to argument 'slowlog-max-len') - argument "
            "couldn't be parsed into an integer\r\n");
+    EXPECT("CONFIG SET save '' appendonly YES slowlog-max-len 2", "+OK\r\n");
     EXPECT("CONFIG SET appendonly no",
            "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - can't set "
            "immutable config\r\n");
