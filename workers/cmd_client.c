@@ -98,10 +98,11 @@ void cmd_client_describe(const struct conn *conn, struct resp_out *to)
                 conn->closing    ? "c"
                 : conn->no_evict ? "e"
                                  : "N",
-                buf_len(&conn->in), conn->in.capacity - buf_len(&conn->in),
-                resp_parse_memory(&conn->parser), conn->out.buf.capacity, conn->out.buf.capacity,
-                buf_len(&conn->out.buf), conn->owed, conn->held,
-                sizeof *conn + conn->counted_in + conn->counted_out,
+                conn->unread > 0 ? conn->unread : buf_len(&conn->in),
+                conn->in.capacity - buf_len(&conn->in), resp_parse_memory(&conn->parser),
+                conn->out.buf.capacity, conn->out.buf.capacity, buf_len(&conn->out.buf),
+                conn->owed - (conn->gather != NULL), /* this command itself does not wait */
+                conn->held, sizeof *conn + conn->counted_in + conn->counted_out,
                 conn->stall == CONN_RUNS ? "r" : "", conn->blocked ? "w" : "",
                 conn->last_command != NULL ? conn->last_command->name : "NULL", conn->user->name,
                 conn->out.protocol, conn->lib_name, conn->lib_version);

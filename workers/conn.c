@@ -386,7 +386,9 @@ static size_t run_commands(struct conn *conn, uint8_t *data, size_t len)
             }
         }
         if (parser->argc > 0) {
+            conn->unread = len - at;
             conn->redo = command_run(conn, parser->argc, parser->argv) == CALL_AGAIN;
+            conn->unread = 0;
             if (conn->redo) {
                 ASSERT(conn->stall != CONN_RUNS);
                 break;

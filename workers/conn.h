@@ -34,6 +34,7 @@ struct conn {
     /* Requests. */
     struct resp_parser parser;
     struct buf in; /* bytes of commands not yet run; empty most of the time */
+    size_t unread; /* while a command runs: bytes of it and of those behind it */
     bool redo;     /* the parser's command could not be run yet: run it again */
     enum conn_stall stall;
     struct pending *gather; /* the command of many keys that is being issued */

@@ -456,8 +456,13 @@ static void clients_are_listed_and_killed(void **state)
     int other = client();
     put_text(other, "CLIENT SETNAME other\r\n");
     assert_string_equal(got(other), "+OK\r\n");
+    put_text(fd, "CLIENT INFO\r\n");
+    assert_non_null(strstr(got(fd), " qbuf=13 "));
     put_text(fd, "CLIENT LIST\r\n");
-    assert_non_null(strstr(got(fd), "name=other"));
+    const char *list = got(fd);
+    assert_non_null(strstr(list, "name=other"));
+    assert_non_null(strstr(list, " qbuf=13 "));
+    assert_null(strstr(list, " oll=1 ")); /* the list itself is no reply that waits */
     EXPECT("CLIENT KILL ID 77777", ":0\r\n");
     EXPECT("CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
     EXPECT("CLIENT KILL ID 0", "-ERR client-id should be greater than 0\r\n");
