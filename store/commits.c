@@ -14,7 +14,7 @@
 
 #define COMMITS_MAGIC "CWCOMM01"
 
-enum { HEADER = 16, ENTRY = 24, CHECK = 8 };
+enum { HEADER = 24, ENTRY = 24, CHECK = 8 };
 
 struct known {
     uint64_t id, commits; /* id 0: nothing */
@@ -24,6 +24,7 @@ struct commits {
     pthread_mutex_t lock;
     uint32_t partitions, used;
     uint64_t version, saved; /* of what is known, and of what the file says */
+    uint64_t saved_lsn;
     struct known known[];
 };
 
@@ -91,10 +92,11 @@ static int take_entries(struct commits *c, const uint8_t *bytes, size_t len)
         commits_note(c, (uint32_t)partition, id, load_le64(at + 16));
     }
     c->saved = c->version;
+    c->saved_lsn = load_le64(bytes + 16);
     return 0;
 }
 
-int commits_load(struct commits *c, const char *journal_dir)
+int commits_load(struct commits *c, const char *journal_dir, uint64_t *lsn)
 {
     size_t room = HEADER + (size_t)c->partitions * ENTRY + CHECK, got;
     uint8_t *bytes = malloc(room);
@@ -104,10 +106,12 @@ int commits_load(struct commits *c, const char *journal_dir)
     if (bytes == NULL)
         return -ERR_NOMEM;
     file_path(path, "%s/commits", journal_dir);
+    c->saved_lsn = 0;
     err = file_load(path, bytes, room, &got);
     if (err == 0)
         err = take_entries(c, bytes, got);
     free(bytes);
+    *lsn = c->saved_lsn;
     if (err == -ERR_CORRUPT || err == -ERR_LIMIT) {
         log_error("%s is damaged: older copies of vnodes may go unnoticed this time", path);
         err = 0;
@@ -115,12 +119,13 @@ int commits_load(struct commits *c, const char *journal_dir)
     return err == -ERR_NOTFOUND ? 0 : err;
 }
 
-static size_t fill(const struct commits *c, uint8_t *bytes)
+static size_t fill(const struct commits *c, uint64_t lsn, uint8_t *bytes)
 {
     uint8_t *at = bytes + HEADER;
 
     memcpy(bytes, COMMITS_MAGIC, 8);
     store_le64(bytes + 8, c->used);
+    store_le64(bytes + 16, lsn);
     for (uint32_t p = 0; p < c->partitions; p++) {
         if (c->known[p].id == 0)
             continue;
@@ -133,28 +138,31 @@ static size_t fill(const struct commits *c, uint8_t *bytes)
     return (size_t)(at - bytes) + CHECK;
 }
 
-int commits_save(struct commits *c, const char *journal_dir)
+int commits_save(struct commits *c, const char *journal_dir, uint64_t lsn)
 {
     uint8_t *bytes = NULL;
     uint64_t version;
     size_t len = 0;
+    bool same;
     int err;
 
     pthread_mutex_lock(&c->lock);
     version = c->version;
-    if (version != c->saved) {
+    same = version == c->saved && lsn == c->saved_lsn;
+    if (!same) {
         bytes = malloc(HEADER + (size_t)c->used * ENTRY + CHECK);
         if (bytes != NULL)
-            len = fill(c, bytes);
+            len = fill(c, lsn, bytes);
     }
     pthread_mutex_unlock(&c->lock);
     if (bytes == NULL)
-        return version == c->saved ? 0 : -ERR_NOMEM;
+        return same ? 0 : -ERR_NOMEM;
     err = file_replace(journal_dir, "commits", slice_of(bytes, len));
     free(bytes);
     if (err == 0) {
         pthread_mutex_lock(&c->lock);
         c->saved = version;
+        c->saved_lsn = lsn;
         pthread_mutex_unlock(&c->lock);
     }
     return err;

@@ -28,6 +28,7 @@ struct store {
     uint32_t partitions, open_count;
     struct wbuf_pool pool;
     struct journal *journal; /* NULL while recovering */
+    uint64_t least_lsn;      /* that the journal to be recovered had reached for certain */
     struct flusher *flusher;
     int event_fd;
     _Atomic bool armed; /* the loop wants the event descriptor written */

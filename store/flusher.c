@@ -75,7 +75,8 @@ static void wait_for_work(struct flusher *f)
 /* On a full disk the file that is there goes on to say less than it could. */
 static void save_commits(struct flusher *f)
 {
-    int err = commits_save(f->conf.flush.vnode->commits, f->conf.journal_dir);
+    int err = commits_save(f->conf.flush.vnode->commits, f->conf.journal_dir,
+                           journal_durable(f->journal));
 
     if (err != 0 && err != -ERR_DISKFULL)
         check_panic("cannot write %s/commits: %s", f->conf.journal_dir, err_text(err));
@@ -121,7 +122,7 @@ static void *flusher_main(void *arg)
             prepare_journal(f);
         if (v != NULL)
             work_on(f, v);
-        if (last && f->unsaved)
+        if (last && f->unsaved && f->journal != NULL)
             save_commits(f);
         pthread_mutex_lock(&f->lock);
         if (v != NULL) {

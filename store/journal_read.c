@@ -360,6 +360,26 @@ static int look_for_cuts(const char *dir, struct journal_replay *r)
     return 0;
 }
 
+/* Records that a killed process had not synced count as durable from now on. */
+static int sync_segments(const char *dir, const struct journal_replay *r)
+{
+    int err = 0;
+
+    for (uint32_t i = 0; err == 0 && i < r->segment_count; i++) {
+        char path[FILE_PATH];
+
+        if (r->segments[i].end == 0)
+            continue;
+        journal_file_path(path, dir, r->segments[i].sequence);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+            return err_from_errno(errno);
+        err = file_sync(fd);
+        close(fd);
+    }
+    return err;
+}
+
 /* Give back what a segment never used: the next replay reads only what is there. A crash in between
  * leaves the file as it was, which is as good. */
 static void trim_segments(const char *dir, struct journal_replay *r)
@@ -413,6 +433,8 @@ int journal_replay(const char *dir, struct journal_replay *r)
         r->next_lsn = w.newest_first != 0 ? w.newest_first : 1;
     if (rc == 0)
         rc = look_for_cuts(dir, r);
+    if (rc == 0 && !r->clean)
+        rc = sync_segments(dir, r);
     if (rc == 0 && r->damaged == 0)
         trim_segments(dir, r);
     free(w.data);

@@ -32,7 +32,7 @@ struct journal_replay {
 };
 
 /* Replay the journal in `dir` (missing: an empty one). A torn tail is cut on disk before this
- * returns. 0, -ERR_NOMEM, -ERR_IO, -ERR_VERSION, or what `each` returned. */
+ * returns, and what was replayed is durable. 0, -ERR_NOMEM, -ERR_IO, -ERR_VERSION, or what `each` returned. */
 int journal_replay(const char *dir, struct journal_replay *r);
 void journal_replay_free(struct journal_replay *r);
 

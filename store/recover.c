@@ -183,6 +183,13 @@ int recover_journal(struct store *s, const char *dir, uint32_t worker, struct jo
     r->arg = s;
     r->worker = worker;
     err = journal_replay(dir, r);
+    if (err == 0 && r->records == 0 && r->next_lsn <= s->least_lsn)
+        r->next_lsn = s->least_lsn + 1; /* all segments with records were given up */
+    if (err == 0 && r->next_lsn <= s->least_lsn) {
+        log_error("journal of worker %u: records %" PRIu64 " to %" PRIu64 " are missing", worker,
+                  r->next_lsn, s->least_lsn);
+        r->damaged++;
+    }
     if (err == 0 && r->damaged > 0) {
         s->stats.corrupt_records += r->damaged;
         err = renew_vnodes_of(s, worker, VNODE_RENEW);
@@ -211,7 +218,7 @@ static int recover_and_remove(struct store *s, const char *name, uint64_t *recor
     int err;
 
     file_path(dir, "%s/journal/%s", s->data_dir, name);
-    err = commits_load(s->vnode_conf.commits, dir);
+    err = commits_load(s->vnode_conf.commits, dir, &s->least_lsn);
     if (err == 0)
         err = suspect_take(dir, s->data_dir, &s->stats.quarantined_vnodes);
     if (err == 0)

@@ -146,8 +146,10 @@ static void stop_threads(struct store *s)
     if (s->flusher != NULL)
         flusher_stop(s->flusher);
     if (s->journal != NULL) {
+        uint64_t durable = journal_durable(s->journal);
+
         journal_close(s->journal);
-        if (commits_save(s->vnode_conf.commits, s->journal_dir) != 0)
+        if (commits_save(s->vnode_conf.commits, s->journal_dir, durable) != 0)
             log_warn("cannot write %s/commits", s->journal_dir);
     }
     while (s->flusher != NULL && (v = flusher_take_any(s->flusher)) != NULL) {
@@ -192,7 +194,7 @@ int store_open(struct store **out, const struct store_conf *conf)
         err = s->event_fd < 0 ? err_from_errno(errno) : 0;
     }
     if (err == 0)
-        err = commits_load(s->vnode_conf.commits, s->journal_dir);
+        err = commits_load(s->vnode_conf.commits, s->journal_dir, &s->least_lsn);
     if (err == 0)
         err = suspect_take(s->journal_dir, s->data_dir, &s->stats.quarantined_vnodes);
     if (err == 0)

@@ -144,6 +144,14 @@ def a_lost_journal_segment_is_reported():
 
 
 @case
+def the_loss_of_the_newest_journal_segment_is_reported():
+    def change():
+        os.unlink(segments(one, 0)[-1])
+
+    journal_damage(change, "records [0-9]+ to [0-9]+ are missing")
+
+
+@case
 def a_journal_segment_of_another_worker_is_reported_and_not_believed():
     def change():
         shutil.copyfile(segments(one, 1)[-1], segments(one, 0)[-1])
