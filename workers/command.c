@@ -288,6 +288,18 @@ static enum call_result rejected(struct call *call)
     return CALL_DONE;
 }
 
+static enum call_result run_in_order(struct call *call)
+{
+    struct conn *conn = call->conn;
+
+    if (!key_order_admits(&conn->order, conn->in_flight == 0, call->command, call->argc,
+                          call->argv)) {
+        conn_stall(conn, CONN_ORDER);
+        return CALL_AGAIN;
+    }
+    return run_noted(call);
+}
+
 enum call_result command_run(struct conn *conn, uint32_t argc, const struct slice *argv)
 {
     struct clients *c = conn->clients;
@@ -300,7 +312,7 @@ enum call_result command_run(struct conn *conn, uint32_t argc, const struct slic
 
     /* A command that could not be taken before has passed the checks. */
     if (conn->redo)
-        return run_noted(&call);
+        return run_in_order(&call);
     conn->silent = conn->reply_off || conn->skip_next;
     conn->skip_next = false;
     c->stats.commands++;
@@ -323,5 +335,5 @@ enum call_result command_run(struct conn *conn, uint32_t argc, const struct slic
         conn_stall(conn, CONN_PAUSED);
         return CALL_AGAIN;
     }
-    return run_noted(&call);
+    return run_in_order(&call);
 }

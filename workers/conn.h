@@ -4,6 +4,7 @@
 #define CLOCKWISE_WORKERS_CONN_H
 
 #include "workers/clients.h"
+#include "workers/key_order.h"
 
 #define CONN_NAME 128
 
@@ -37,6 +38,7 @@ struct conn {
     size_t unread; /* while a command runs: bytes of it and of those behind it */
     bool redo;     /* the parser's command could not be run yet: run it again */
     enum conn_stall stall;
+    struct key_order order; /* keys of what is under way */
     struct pending *gather; /* the command of many keys that is being issued */
     const struct command *last_command;
 

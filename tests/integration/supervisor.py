@@ -101,7 +101,7 @@ class Node:
 def children_start_in_order_with_their_descriptors_and_nothing_else():
     with Node().start() as node:
         gossipd, w0, w1, ae = (node.starts(n)[0] for n in ("gossipd", "worker-0", "worker-1", "antientropyd"))
-        equal(gossipd["fds"], "channel,gossip-tcp,gossip-udp,notify,panic")
+        equal(gossipd["fds"], "admin,channel,gossip-tcp,gossip-udp,notify,panic")
         equal(w0["fds"], "channel,client,front,panic,peer,wake0,wake1")
         equal(ae["fds"], "channel,panic")
         for child in (gossipd, w0, w1, ae):

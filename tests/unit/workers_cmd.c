@@ -125,15 +125,33 @@ static void replies_leave_in_the_order_of_the_commands(void **state)
 {
     (void)state;
     fake->defer = true;
-    put_text(fd, "SET a 1\r\nGET a\r\nPING\r\nMGET a b\r\nECHO x\r\nGET b\r\n");
+    put_text(fd, "SET a 1\r\nGET c\r\nPING\r\nMGET d b\r\nECHO x\r\nGET b\r\n");
     assert_string_equal(got(fd), "");
     assert_int_equal(fake->queued, 5);
     while (fake->queued > 1)
         fake_deliver(fake, fake->queued - 1);
     assert_string_equal(got(fd), "");
     fake_deliver(fake, 0);
-    assert_string_equal(got(fd),
-                        "+OK\r\n$1\r\n1\r\n+PONG\r\n*2\r\n$1\r\n1\r\n$-1\r\n$1\r\nx\r\n$-1\r\n");
+    assert_string_equal(got(fd), "+OK\r\n$-1\r\n+PONG\r\n*2\r\n$-1\r\n$-1\r\n$1\r\nx\r\n$-1\r\n");
+}
+
+static void reads_and_writes_of_one_key_in_one_pipeline_wait_for_each_other(void **state)
+{
+    (void)state;
+    fake->defer = true;
+    put_text(fd, "SET a 1\r\nSET a 2\r\nGET b\r\nGET a\r\nSET a 3\r\nGET a\r\n");
+    assert_string_equal(got(fd), "");
+    assert_int_equal(fake->queued, 3); /* GET a waits for the writes */
+    while (fake->queued > 0)
+        fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "+OK\r\n+OK\r\n$-1\r\n");
+    assert_int_equal(fake->queued, 1); /* SET a waits for the read */
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "$1\r\n2\r\n");
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "+OK\r\n");
+    fake_deliver(fake, 0);
+    assert_string_equal(got(fd), "$1\r\n3\r\n");
 }
 
 static void answers_after_the_connection_has_gone_are_dropped(void **state)
@@ -747,6 +765,7 @@ int main(void)
         T(unknown_and_malformed_commands_get_the_errors_of_redis),
         T(a_protocol_error_is_answered_after_earlier_commands),
         T(replies_leave_in_the_order_of_the_commands),
+        T(reads_and_writes_of_one_key_in_one_pipeline_wait_for_each_other),
         T(answers_after_the_connection_has_gone_are_dropped),
         T(a_full_pipeline_stops_reading_and_goes_on_later),
         T(a_queue_of_the_configured_length_is_filled_and_not_passed),
