@@ -103,7 +103,7 @@ def children_start_in_order_with_their_descriptors_and_nothing_else():
         gossipd, w0, w1, ae = (node.starts(n)[0] for n in ("gossipd", "worker-0", "worker-1", "antientropyd"))
         equal(gossipd["fds"], "admin,channel,gossip-tcp,gossip-udp,notify,panic")
         equal(w0["fds"], "channel,client,front,panic,peer,wake0,wake1")
-        equal(ae["fds"], "channel,panic")
+        equal(ae["fds"], "channel,panic,repair")
         for child in (gossipd, w0, w1, ae):
             equal(child["stray"], "[]", "descriptors inherited by accident:")
             equal(child["config"], f"{node.dir}/run/effective.conf")
