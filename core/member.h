@@ -15,7 +15,8 @@
  *
  * Two verdicts are kept apart: a faulty member is routed around, but stays an owner in the ring. The
  * ring is a document (epoch, proposer, members in order, owner table); the greatest by (epoch,
- * proposer) wins. How it is changed is in core/member_change.h. A cluster is founded when every founder
+ * proposer) wins, and no two have the same: who commits signs with its id, what everybody derives by
+ * himself bears a hash of what it is derived from. How it is changed is in core/member_change.h. A cluster is founded when every founder
  * of the seed list has been met and none knows a ring: all compute the same document. A member that comes back with a new id, under the
  * name and address of an old one and with a newer incarnation, has lost its disk: it takes the old
  * one's place in the ring.

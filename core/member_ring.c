@@ -1,6 +1,7 @@
 /* Membership: the ring document: founding, exchange, replacement, and the view made of it. */
 #include "base/check.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/varint.h"
 #include "core/claim.h"
 #include "core/member_impl.h"
@@ -190,6 +191,41 @@ int member_take_ring(struct membership *m, const struct gossip_RING *g)
     return 0;
 }
 
+/* ---- documents that nobody commits ---- */
+
+/* Whose name a document bears that everybody derives by himself: a hash of what it is derived from. So
+ * documents derived from different things have different versions. */
+static struct node_id derived_proposer(const void *from, size_t len)
+{
+    struct hash128 h = hash128(from, len);
+    struct node_id id;
+
+    store_le64(id.b, h.high);
+    store_le64(id.b + 8, h.low);
+    return id;
+}
+
+static struct node_id founding_proposer(const struct member_ring *r)
+{
+    uint8_t from[2 + MEMBER_SEEDS * (NODE_ID_BYTES + 2)] = {r->q_bits, r->n}, *at = from + 2;
+
+    for (uint16_t i = 0; i < r->count; i++, at += NODE_ID_BYTES + 2) {
+        memcpy(at, r->id[i].b, NODE_ID_BYTES);
+        put_u16(at + NODE_ID_BYTES, r->weight[i]);
+    }
+    return derived_proposer(from, (size_t)(at - from));
+}
+
+static struct node_id mending_proposer(const struct member_ring *r, const struct node_id *id)
+{
+    uint8_t from[8 + 2 * NODE_ID_BYTES];
+
+    store_le64(from, r->epoch);
+    memcpy(from + 8, r->proposer.b, NODE_ID_BYTES);
+    memcpy(from + 8 + NODE_ID_BYTES, id->b, NODE_ID_BYTES);
+    return derived_proposer(from, sizeof from);
+}
+
 /* ---- founding ---- */
 
 void member_try_founding(struct membership *m)
@@ -227,7 +263,6 @@ void member_try_founding(struct membership *m)
         return;
     struct member_ring *r = &m->ring;
     r->epoch = 1;
-    r->proposer = m->row[founder[0]].m.id;
     r->q_bits = m->conf.q_bits;
     r->n = m->conf.n;
     r->count = (uint16_t)count;
@@ -237,13 +272,14 @@ void member_try_founding(struct membership *m)
         r->going[i] = MEMBER_STAYS;
         r->weight[i] = m->row[founder[i]].m.weight;
     }
+    r->proposer = founding_proposer(r);
     memcpy(r->owner, view->owner, sizeof r->owner);
     memcpy(r->next, view->owner, sizeof r->next);
     m->host.changed(m->host.arg, true);
 }
 
-/* The same node with a new id: everyone who learns of it makes the same document of the one before.
- * Two such changes made on two sides of a partition are one above the other when the sides meet; what
+/* The same node with a new id: everyone who learns of it makes the same document of the one before,
+ * and of another one another. Two such changes made on two sides of a partition are one above the other when the sides meet; what
  * the losing document had more than the other is then done again, on top. */
 void member_mend_ring(struct membership *m)
 {
@@ -259,7 +295,8 @@ void member_mend_ring(struct membership *m)
         for (uint16_t i = 0; i < r->count; i++) {
             if (!node_id_equal(&r->id[i], &row->before) || r->left[i])
                 continue;
-            member_ring_advance(m, r->epoch + 1, &row->m.id);
+            const struct node_id proposer = mending_proposer(r, &row->m.id);
+            member_ring_advance(m, r->epoch + 1, &proposer);
             r->id[i] = row->m.id;
             m->host.changed(m->host.arg, true);
         }

@@ -398,14 +398,16 @@ static void print_status(struct gossipd *g, const struct ring_view *v, const str
                          FILE *out)
 {
     const struct member_staged *s = &g->change->staged;
+    /* Founding, and a wiped disk, make rings that nobody has committed. */
+    const struct member_row *by = member_find(&g->members, &v->proposer);
     char name[LIMIT_NAME], when[TABLE_NUMBER];
 
     if (v->epoch == 0)
         fprintf(out, "cluster %s: no ring yet\n", g->members.conf.cluster);
     else
-        fprintf(out, "cluster %s: ring epoch %llu by %s, %u partitions, N=%u, protocol %u, %s\n",
-                g->members.conf.cluster, (unsigned long long)v->epoch,
-                name_of(g, &v->proposer, name, sizeof name), 1u << v->q_bits, v->n,
+        fprintf(out, "cluster %s: ring epoch %llu%s%s, %u partitions, N=%u, protocol %u, %s\n",
+                g->members.conf.cluster, (unsigned long long)v->epoch, by != NULL ? " by " : "",
+                by != NULL ? by->m.name : "", 1u << v->q_bits, v->n,
                 member_common_protocol(&g->members),
                 ring_change_is_open(v) ? "being changed" : "nothing moves");
     print_members(g, v, f, out);

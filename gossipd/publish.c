@@ -99,9 +99,9 @@ static void publish(void *arg)
 {
     struct gossipd *g = arg;
 
-    gossipd_publish_ring(g);
     if (g->ring_changed)
-        gossipd_save(g);
+        gossipd_save(g); /* a ring that workers act by must be known after a crash */
+    gossipd_publish_ring(g);
     g->ring_changed = false;
     fill_gossip_view(g);
     gossip_seg_publish(&g->gossip_seg, &g->gossip_view);

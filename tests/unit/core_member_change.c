@@ -279,6 +279,66 @@ static void test_two_administrators(void **state)
     kit_free(&k);
 }
 
+/* Node `at` hears of `who`, which has come back under a new id, from `who` itself. */
+static void hear_of_new_id(struct kit *k, unsigned at, unsigned who)
+{
+    const struct member *m = &k->node[who].self;
+    struct member_endpoint from = {.port = m->gossip_port};
+    struct gossip g = {.kind = GOSSIP_NEWS,
+                       .u.NEWS = {.id = slice_of(m->id.b, NODE_ID_BYTES),
+                                  .name = slice_of(m->name, strlen(m->name)),
+                                  .zone = slice_of(m->zone, strlen(m->zone)),
+                                  .address = slice_of(m->address, strlen(m->address)),
+                                  .port = m->port,
+                                  .worker_port = m->worker_port,
+                                  .peer_port = m->peer_port,
+                                  .gossip_port = m->gossip_port,
+                                  .workers = m->workers,
+                                  .weight = m->weight,
+                                  .protocol = MEMBER_PROTOCOL,
+                                  .incarnation = k->node[who].m.row[0].m.incarnation}};
+
+    memcpy(from.address, m->address, sizeof from.address);
+    assert_int_equal(member_receive(&k->node[at].m, &m->id, &from, &g, k->now_us), 0);
+}
+
+/* Both sides of a partition have another ring of the same epoch when they hear of the same wiped node:
+ * the documents that follow must not be taken for one. */
+static void test_wiped_in_two_rings(void **state)
+{
+    struct kit k;
+
+    (void)state;
+    begin(&k, 4, 4, 14);
+    for (unsigned i = 0; i < 4; i++)
+        k.node[i].side = i >= 2;
+    for (unsigned i = 0; i < 4; i += 2) {
+        struct ring_change c = change_of(&k, RING_WEIGHT, i);
+        struct member_plan plan;
+
+        c.weight = 300;
+        assert_int_equal(member_commit_list(&k.node[i].m, &c, 1, &plan), 0);
+    }
+    assert_int_equal(k.node[0].m.ring.epoch, k.node[2].m.ring.epoch);
+    k.node[1].side = 2;
+    kit_new_id(&k, 1);
+    kit_boot(&k, 1);
+    hear_of_new_id(&k, 0, 1);
+    hear_of_new_id(&k, 2, 1);
+    const struct member_ring *a = &k.node[0].m.ring, *b = &k.node[2].m.ring;
+    assert_true(node_id_equal(&a->id[1], &k.node[1].self.id));
+    assert_true(node_id_equal(&b->id[1], &k.node[1].self.id));
+    assert_int_equal(a->epoch, b->epoch);
+    assert_memory_not_equal(a->next, b->next, 128);
+    assert_false(node_id_equal(&a->proposer, &b->proposer));
+    for (unsigned i = 0; i < 4; i++)
+        k.node[i].side = 0;
+    carry_on(&k, 90);
+    assert_true(settled(&k));
+    assert_int_equal(k.node[0].change->lost + k.node[2].change->lost, 1);
+    kit_free(&k);
+}
+
 static void test_staged_by_two(void **state)
 {
     struct kit k;
@@ -536,6 +596,7 @@ int main(void)
              "of two changes on two sides of a partition one wins, and the other is reported"),
         CASE(test_staged_by_two, "staged lists become one list"),
         CASE(test_restart, "what a node has announced survives its restart"),
+        CASE(test_wiped_in_two_rings, "a wiped node met by two rings does not make one of them"),
         CASE(test_protocol, "no ring is changed while a member does not know how"),
         CASE(test_no_n_distinct, "a plan that leaves fewer replicas than before is refused"),
         CASE(test_bad_input, "malformed steps and staged changes are refused"),
