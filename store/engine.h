@@ -1,4 +1,4 @@
-/* Inside of struct store, shared by store.c, repair.c, recover.c and scan.c alone. */
+/* Inside of struct store, shared by store.c, records.c, writeback.c, repair.c, recover.c and scan.c alone. */
 #ifndef CLOCKWISE_STORE_ENGINE_H
 #define CLOCKWISE_STORE_ENGINE_H
 
@@ -14,7 +14,8 @@
 
 enum {
     ENGINE_MAGIC = 0x53544f52,
-    ENGINE_FLUSHING = 4, /* vnodes with a frozen buffer at a time */
+    ENGINE_FLUSHING = 4,     /* vnodes with a frozen buffer at a time */
+    ENGINE_PRESSURE_AT = 90, /* percent of the bound of buffers at which clients are slowed down */
 };
 
 struct store {
@@ -75,6 +76,8 @@ void engine_submit(struct store *s, struct vnode *v, unsigned todo);
 
 /* Freeze the live buffers of a vnode that is neither busy nor frozen. */
 void engine_freeze(struct store *s, struct vnode *v);
+/* Are there buffers that cannot be flushed because the disk is full? */
+bool engine_flush_is_stuck(const struct store *s);
 /* Take over what a flush has brought. */
 void engine_collect(struct store *s, struct vnode *v);
 

@@ -1,5 +1,5 @@
 /* Reading a journal back. See journal_format.h for what a gap between LSNs means. */
-#include "store/journal_read.h"
+#include "store/journal_walk.h"
 
 #include "base/check.h"
 #include "base/err.h"
@@ -16,167 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define READ_STEP (64u << 10)
-
-/* Walks all good records from some place on, over all segments. Holds one segment in memory: `data`
- * is all zeros from `used` on, and mostly never touched there. */
-struct walker {
-    const char *dir;
-    const struct journal_segment *segments;
-    uint32_t count, index; /* index: the segment in memory */
-    uint32_t worker;
-    uint8_t *data;
-    size_t capacity, size; /* size 0: segment not loaded or without a usable header */
-    size_t used;           /* nothing but zeros from here on */
-    size_t offset;         /* where the next record is looked for */
-    size_t found;          /* where the newest record was found */
-    uint64_t nonce;
-    uint64_t above; /* only records with a larger LSN are of interest */
-    bool loaded;
-    uint64_t first_lsn;    /* what the header of the segment in memory says, 0: no record */
-    uint64_t newest_first; /* the last of them that was not 0 */
-};
-
-static bool good_header(const uint8_t *data, size_t len)
-{
-    struct journal_header h;
-
-    if (len < sizeof h)
-        return false;
-    memcpy(&h, data, sizeof h);
-    return memcmp(h.magic, JOURNAL_MAGIC, sizeof h.magic) == 0 &&
-           h.checksum == journal_header_checksum(&h);
-}
-
-static bool all_zero(const uint8_t *data, size_t len)
-{
-    return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
-}
-
-/* Read a segment into w->data. Most of one may never have been written: its zeros cost a look, but
- * no memory. */
-static int read_segment(struct walker *w, const char *path, uint64_t bytes, size_t *got)
-{
-    uint8_t step[READ_STEP];
-    size_t at, n, used = 0;
-    int err = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        return err_from_errno(errno);
-    for (at = 0; at < bytes; at += n) {
-        err = file_read_at(fd, step, bytes - at < sizeof step ? bytes - at : sizeof step, at, &n);
-        if (err != 0 || n == 0)
-            break;
-        if (!all_zero(step, n)) {
-            memcpy(w->data + at, step, n);
-            used = at + n;
-        } else if (at < w->used) {
-            memset(w->data + at, 0, n);
-        }
-    }
-    close(fd);
-    if (at < w->used)
-        memset(w->data + at, 0, w->used - at);
-    w->used = used;
-    *got = at;
-    return err;
-}
-
-static int load_segment(struct walker *w)
-{
-    const struct journal_segment *segment = &w->segments[w->index];
-    struct journal_header h;
-    char path[FILE_PATH];
-    size_t got;
-    int err;
-
-    w->size = 0;
-    w->first_lsn = 0;
-    w->loaded = true;
-    if (segment->bytes > w->capacity) {
-        free(w->data);
-        w->used = 0;
-        w->capacity = 0;
-        w->data = calloc(1, segment->bytes);
-        if (w->data == NULL)
-            return -ERR_NOMEM;
-        w->capacity = segment->bytes;
-    }
-    journal_file_path(path, w->dir, segment->sequence);
-    err = read_segment(w, path, segment->bytes, &got);
-    if (err != 0)
-        return err;
-    if (!good_header(w->data, got))
-        return 0;
-    memcpy(&h, w->data, sizeof h);
-    if (h.version != JOURNAL_VERSION)
-        return -ERR_VERSION;
-    if (h.sequence != segment->sequence || h.worker != w->worker)
-        return 0; /* an interrupted recycling: nobody needed what it held */
-    w->nonce = h.nonce;
-    w->first_lsn = h.first_lsn;
-    if (h.first_lsn != 0)
-        w->newest_first = h.first_lsn;
-    w->size = got;
-    w->offset = JOURNAL_HEADER;
-    return 0;
-}
-
-/* Is there a good record at `at`? */
-static bool good_record(const struct walker *w, size_t at, struct journal_record *out)
-{
-    if (w->size - at < JOURNAL_RECORD)
-        return false;
-    memcpy(out, w->data + at, sizeof *out);
-    if (out->len < JOURNAL_RECORD || out->len > w->size - at || out->type < JOURNAL_PUT ||
-        out->type > JOURNAL_CLEAN || out->zero != 0 || out->zero2 != 0 || out->lsn <= w->above ||
-        (w->above != 0 && out->lsn - w->above > UINT32_MAX))
-        return false;
-    return out->checksum == journal_record_checksum(w->data + at, out->len, w->nonce);
-}
-
-/* Most of a segment may never have been written. Leaves the last place of the zeros to the caller. */
-static void skip_zeros(struct walker *w)
-{
-    static const uint8_t zeros[4096];
-
-    while (w->offset + sizeof zeros + JOURNAL_RECORD <= w->used &&
-           memcmp(w->data + w->offset, zeros, sizeof zeros) == 0)
-        w->offset += sizeof zeros - JOURNAL_ALIGN;
-}
-
-/* The next good record, skipping what is not one. 1, 0 at the end, or an error. */
-static int walk(struct walker *w, struct journal_record *out)
-{
-    for (; w->index < w->count; w->index++, w->loaded = false) {
-        if (!w->loaded) {
-            int err = load_segment(w);
-
-            if (err != 0)
-                return err;
-        }
-        if (w->size == 0)
-            continue;
-        for (; w->offset + JOURNAL_RECORD <= w->size && w->offset < w->used;
-             w->offset += JOURNAL_ALIGN) {
-            if (!good_record(w, w->offset, out)) {
-                skip_zeros(w);
-                continue;
-            }
-            w->found = w->offset;
-            w->offset += journal_padded(out->len);
-            w->above = out->lsn;
-            return 1;
-        }
-    }
-    return 0;
-}
-
 /* Does the record `first`, just found by w, or a later one say that the LSN was on disk when it was
  * written? 1, 0 or an error. */
-static int was_durable(const struct walker *w, const struct journal_record *first, uint64_t lsn)
+static int was_durable(const struct journal_walker *w, const struct journal_record *first,
+                       uint64_t lsn)
 {
-    struct walker ahead = *w;
+    struct journal_walker ahead = *w;
     struct journal_record record = *first;
     int rc = 1;
 
@@ -185,14 +30,14 @@ static int was_durable(const struct walker *w, const struct journal_record *firs
         return -ERR_NOMEM;
     memcpy(ahead.data, w->data, w->used);
     while (rc == 1 && record.lsn - record.unsynced < lsn)
-        rc = walk(&ahead, &record);
+        rc = journal_walk(&ahead, &record);
     free(ahead.data);
     return rc;
 }
 
 /* Make the records of one segment unreadable from the one just found on, and step to the next
- * segment that has any. As walk(). */
-static int wipe_segment(struct walker *w, struct journal_record *record, uint64_t *wiped)
+ * segment that has any. As journal_walk(). */
+static int wipe_segment(struct journal_walker *w, struct journal_record *record, uint64_t *wiped)
 {
     static const uint8_t zeros[JOURNAL_RECORD];
     uint32_t index = w->index;
@@ -206,7 +51,7 @@ static int wipe_segment(struct walker *w, struct journal_record *record, uint64_
     do {
         err = file_write_at(fd, zeros, sizeof zeros, w->found);
         (*wiped)++;
-        rc = err == 0 ? walk(w, record) : err;
+        rc = err == 0 ? journal_walk(w, record) : err;
     } while (rc == 1 && w->index == index);
     if (err == 0)
         err = file_sync(fd);
@@ -215,7 +60,8 @@ static int wipe_segment(struct walker *w, struct journal_record *record, uint64_
 }
 
 /* Cut off `record`, just found by w, and everything after it. */
-static int cut_tail(struct walker *w, struct journal_record *record, struct journal_replay *r)
+static int cut_tail(struct journal_walker *w, struct journal_record *record,
+                    struct journal_replay *r)
 {
     int rc;
 
@@ -281,7 +127,7 @@ static void look_at_headers(const char *dir, struct journal_replay *r)
 
         journal_file_path(path, dir, r->segments[i].sequence);
         file_load(path, header, sizeof header, &got);
-        if (!good_header(header, got)) {
+        if (!journal_good_header(header, got)) {
             log_error("journal %s: segment %" PRIu64 " has a damaged header", dir,
                       r->segments[i].sequence);
             r->damaged++;
@@ -300,7 +146,8 @@ static void look_at_headers(const char *dir, struct journal_replay *r)
 }
 
 /* Apply one record; 1 to go on, 0 when the tail was cut, or an error. */
-static int replay_record(struct walker *w, struct journal_record *record, struct journal_replay *r)
+static int replay_record(struct journal_walker *w, struct journal_record *record,
+                         struct journal_replay *r)
 {
     struct slice payload =
         slice_of(w->data + w->found + JOURNAL_RECORD, record->len - JOURNAL_RECORD);
@@ -352,7 +199,7 @@ static int look_for_cuts(const char *dir, struct journal_replay *r)
             close(fd);
         if (err != 0)
             return err;
-        if (all_zero(start, got))
+        if (journal_all_zero(start, got))
             continue;
         log_error("journal %s: segment %" PRIu64 " was cut short", dir, segment->sequence);
         r->damaged++;
@@ -397,7 +244,7 @@ static void trim_segments(const char *dir, struct journal_replay *r)
 
 int journal_replay(const char *dir, struct journal_replay *r)
 {
-    struct walker w = {.dir = dir, .worker = r->worker};
+    struct journal_walker w = {.dir = dir, .worker = r->worker};
     struct journal_record record;
     uint64_t total = 0, done = 0;
     uint32_t reported = 0;
@@ -417,7 +264,7 @@ int journal_replay(const char *dir, struct journal_replay *r)
     }
     if (rc == 0)
         look_at_headers(dir, r);
-    while (rc == 0 && (rc = walk(&w, &record)) == 1) {
+    while (rc == 0 && (rc = journal_walk(&w, &record)) == 1) {
         for (; reported < w.index; reported++)
             done += r->segments[reported].bytes;
         if (r->progress != NULL && r->records % 65536 == 0)

@@ -1,6 +1,6 @@
 /* One vnode: opening, creating, recognising, removing. Runs in the loop thread at open and in the
  * flush thread for removal; it never writes objects. */
-#include "store/vnode.h"
+#include "store/vnode_file.h"
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -18,86 +18,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { FORMAT = 1, ID_LINE = 128 };
+enum { FORMAT = 1 };
 
 static const struct slice meta_key = {(const uint8_t *)"vnode", 5};
 
 static uint64_t meta_check(const struct vnode_meta *meta)
 {
     return hash64(meta, offsetof(struct vnode_meta, check));
-}
-
-static void id_path(char *out, const char *data_dir, uint32_t partition)
-{
-    file_path(out, "%s/vnodes/%" PRIu32 ".id", data_dir, partition);
-}
-
-static void folder_path(char *out, const char *data_dir, uint32_t partition)
-{
-    file_path(out, "%s/vnodes/%" PRIu32, data_dir, partition);
-}
-
-/* What an .id file says. */
-struct expected {
-    uint64_t id, commits;
-    uint32_t worker;
-};
-
-/* -ERR_NOTFOUND, or -ERR_CORRUPT if it is not an .id file. */
-static int load_id(const char *data_dir, uint32_t partition, struct expected *out)
-{
-    char path[FILE_PATH], line[ID_LINE];
-    uint32_t named;
-    size_t got;
-    int err;
-
-    id_path(path, data_dir, partition);
-    err = file_load(path, line, sizeof line - 1, &got);
-    if (err != 0)
-        return err == -ERR_LIMIT ? -ERR_CORRUPT : err;
-    line[got] = 0;
-    out->commits = 0; /* older files do not say it */
-    if (sscanf(line,
-               "clockwise-vnode %" SCNu32 " id %" SCNx64 " worker %" SCNu32 " commits %" SCNu64,
-               &named, &out->id, &out->worker, &out->commits) < 3 ||
-        named != partition)
-        return -ERR_CORRUPT;
-    return 0;
-}
-
-int vnode_write_id(const char *data_dir, const struct vnode *v, uint32_t worker)
-{
-    const struct vnode_meta *meta = &v->work.meta;
-    char dir[FILE_PATH], name[32], line[ID_LINE];
-    int n = snprintf(line, sizeof line,
-                     "clockwise-vnode %" PRIu32 " id %016" PRIx64 " worker %" PRIu32
-                     " commits %" PRIu64 "\n",
-                     meta->partition, meta->id, worker, lmdb_env_commits(v->env));
-
-    file_path(dir, "%s/vnodes", data_dir);
-    snprintf(name, sizeof name, "%" PRIu32 ".id", meta->partition);
-    return file_replace(dir, name, slice_of(line, (size_t)n));
-}
-
-int vnode_peek_worker(const char *data_dir, uint32_t partition, uint32_t *worker)
-{
-    struct expected expected;
-    int err = load_id(data_dir, partition, &expected);
-
-    if (err == 0)
-        *worker = expected.worker;
-    return err;
-}
-
-bool vnode_exists(const char *data_dir, uint32_t partition)
-{
-    char path[FILE_PATH];
-
-    folder_path(path, data_dir, partition);
-    if (file_exists(path))
-        return true;
-    id_path(path, data_dir, partition);
-    return file_exists(path);
 }
 
 int vnode_put_meta(struct vnode *v, struct vnode_meta *meta)
@@ -224,7 +151,7 @@ static int create_folder(struct vnode *v, const struct vnode_conf *conf, enum st
     struct vnode_meta *meta = &v->work.meta;
     int err;
 
-    folder_path(final, conf->data_dir, v->partition);
+    vnode_folder(final, conf->data_dir, v->partition);
     file_path(fresh, "%s.new", final);
     file_path(parent, "%s/vnodes", conf->data_dir);
     err = file_remove_dir(fresh);
@@ -249,21 +176,6 @@ static int create_folder(struct vnode *v, const struct vnode_conf *conf, enum st
     if (err == 0 && rename(fresh, final) != 0)
         err = err_from_errno(errno);
     return err == 0 ? file_sync_dir(parent) : err;
-}
-
-int vnode_set_aside(const char *data_dir, uint32_t partition)
-{
-    char from[FILE_PATH], to[FILE_PATH], dir[FILE_PATH];
-
-    folder_path(from, data_dir, partition);
-    if (!file_exists(from))
-        return 0;
-    file_path(dir, "%s/quarantine", data_dir);
-    if (file_make_dir(dir) != 0)
-        return -ERR_IO;
-    file_path(to, "%s/%" PRIu32 "-%" PRIu64, dir, partition, clock_wall_us());
-    log_error("vnode %" PRIu32 " is damaged: moved to %s", partition, to);
-    return rename(from, to) == 0 ? 0 : err_from_errno(errno);
 }
 
 static int quarantine(struct vnode *v, const struct vnode_conf *conf)
@@ -310,7 +222,7 @@ static int open_or_create(struct vnode *v, const struct vnode_conf *conf, bool c
     char path[FILE_PATH];
     int err;
 
-    folder_path(path, conf->data_dir, v->partition);
+    vnode_folder(path, conf->data_dir, v->partition);
     if (file_exists(path)) {
         err = lmdb_env_open(&v->env, path, conf->map_bytes, false);
         if (err == 0)
@@ -337,7 +249,7 @@ static int open_or_create(struct vnode *v, const struct vnode_conf *conf, bool c
 
 /* Is what was opened what this node last had? Otherwise it takes a new id. */
 static int recognise(struct vnode *v, const struct vnode_conf *conf,
-                     const struct expected *expected, struct vnode_opened *found)
+                     const struct vnode_expected *expected, struct vnode_opened *found)
 {
     struct vnode_meta *meta = &v->work.meta;
     const char *what = NULL;
@@ -390,8 +302,8 @@ static int open_dots(struct vnode *v, const struct vnode_conf *conf, bool renewe
 static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool create,
                       struct vnode_opened *found)
 {
-    struct expected expected = {0};
-    int err = load_id(conf->data_dir, v->partition, &expected);
+    struct vnode_expected expected = {0};
+    int err = vnode_load_id(conf->data_dir, v->partition, &expected);
 
     if (err != 0 && err != -ERR_NOTFOUND && err != -ERR_CORRUPT)
         return err;
@@ -475,31 +387,4 @@ void vnode_close(struct vnode *v)
     free(v->work.leaves);
     free(v->leaves);
     free(v);
-}
-
-static void trash_path(char *out, const char *data_dir, const struct vnode *v)
-{
-    file_path(out, "%s/vnodes/%" PRIu32 "-%016" PRIx64 ".old", data_dir, v->partition, v->id);
-}
-
-int vnode_unlink(struct vnode *v, const char *data_dir)
-{
-    char path[FILE_PATH], trash[FILE_PATH];
-
-    atomic_store(&v->unlinked, true);
-    id_path(path, data_dir, v->partition);
-    if (unlink(path) != 0 && errno != ENOENT)
-        return err_from_errno(errno);
-    folder_path(path, data_dir, v->partition);
-    trash_path(trash, data_dir, v);
-    return rename(path, trash) == 0 ? 0 : err_from_errno(errno);
-}
-
-void vnode_remove_files(struct vnode *v, const char *data_dir)
-{
-    char trash[FILE_PATH];
-
-    trash_path(trash, data_dir, v);
-    if (file_remove_dir(trash) != 0)
-        log_warn("cannot remove %s", trash);
 }
