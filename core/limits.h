@@ -53,6 +53,10 @@
 #define LIMIT_CLIENT_OUTPUT (256u << 20)               /* unsent bytes of one connection */
 #define LIMIT_PIPELINE      1024                       /* commands of one connection in flight */
 
+/* MONITOR, of one worker. */
+#define LIMIT_MONITORS     4    /* connections that watch */
+#define LIMIT_MONITOR_RATE 5000 /* commands shown in a second */
+
 /* Clients that have to log in first and have not. */
 #define LIMIT_STRANGER_ARGS   10          /* arguments of one command, as in Redis */
 #define LIMIT_STRANGER_BULK   (16u << 10) /* bytes of one argument, as in Redis */

@@ -74,9 +74,37 @@ void activity_spike(struct activity *a, enum activity_event event, uint64_t wall
         s->count++;
 }
 
+/* Where errors of a kind are counted, or NULL: there is no more room. */
+static struct activity_error *error_of(struct activity_error *list, const char *kind, size_t len)
+{
+    for (int i = 0; i < ACTIVITY_ERRORS; i++) {
+        struct activity_error *e = &list[i];
+
+        if (e->count == 0) {
+            memcpy(e->kind, kind, len);
+            e->kind[len] = '\0';
+        }
+        if (strncmp(e->kind, kind, len) == 0 && e->kind[len] == '\0')
+            return e;
+    }
+    return NULL;
+}
+
+void activity_errors(struct activity_error list[ACTIVITY_ERRORS], const char *text, uint64_t count)
+{
+    size_t len = strcspn(text, " ");
+    struct activity_error *e = error_of(list, text, len < ACTIVITY_KIND ? len : ACTIVITY_KIND - 1);
+
+    if (e == NULL)
+        e = error_of(list, "ERR", 3);
+    if (e != NULL)
+        e->count += count;
+}
+
 void activity_reset_commands(struct activity *a)
 {
     memset(a->commands, 0, sizeof a->commands);
+    memset(a->errors, 0, sizeof a->errors);
 }
 
 void activity_reset_slow(struct activity *a)

@@ -1,5 +1,6 @@
 /* What one worker remembers of the commands it has run: how many of each and how long they took, the
- * slow ones, and spikes. Behind INFO commandstats, SLOWLOG and LATENCY. A command's time is from its
+ * slow ones, and spikes. Behind INFO commandstats and errorstats,
+ * SLOWLOG and LATENCY. A command's time is from its
  * start until its reply was ready, other nodes' share included, as exact as turns of the loop are.
  * Everything is of fixed size. Used by workers; one thread; no system call. */
 #ifndef CLOCKWISE_WORKERS_ACTIVITY_H
@@ -14,10 +15,18 @@
 #define ACTIVITY_SLOW     128 /* entries kept at most; slowlog-max-len */
 #define ACTIVITY_TEXT     64  /* bytes kept of a slow command's first argument */
 #define ACTIVITY_SPIKES   160 /* samples of each event, as in Redis */
+#define ACTIVITY_ERRORS   32  /* kinds of errors counted */
+#define ACTIVITY_KIND     24  /* bytes of the first word of an error, with its final 0 */
 
 struct activity_command {
     uint64_t calls, usec, failed, rejected;
     uint32_t bucket[ACTIVITY_BUCKETS]; /* i: up to 1 << i us */
+};
+
+/* Error replies that begin with one word. */
+struct activity_error {
+    char kind[ACTIVITY_KIND];
+    uint64_t count;
 };
 
 struct activity_slow {
@@ -50,6 +59,7 @@ struct activity {
     struct activity_slow slow[ACTIVITY_SLOW];
     struct activity_spikes spikes[ACTIVITY_EVENTS];
     struct activity_command commands[ACTIVITY_COMMANDS];
+    struct activity_error errors[ACTIVITY_ERRORS]; /* the first with count 0 ends them */
 };
 
 void activity_init(struct activity *a);
@@ -74,6 +84,10 @@ const struct activity_slow *activity_slow_at(const struct activity *a, uint32_t 
 
 /* Something took ms; kept as a spike if that is long. */
 void activity_spike(struct activity *a, enum activity_event event, uint64_t wall_ms, uint64_t usec);
+
+/* So many errors were replied; the first word of the text is their kind. What is of one kind too many
+ * counts as "ERR". */
+void activity_errors(struct activity_error list[ACTIVITY_ERRORS], const char *text, uint64_t count);
 
 /* Forget. */
 void activity_reset_commands(struct activity *a);

@@ -15,7 +15,7 @@ struct resp_out *call_out(struct call *call)
 
 enum call_result call_error(struct call *call, const char *text)
 {
-    call->clients->stats.command_errors++;
+    clients_count_error(call->clients, text);
     resp_error(conn_out(call->conn), text);
     return CALL_DONE;
 }
@@ -221,48 +221,58 @@ bool call_part_failed(struct pending *p, const struct coord_reply *answer)
 
 /* --- answers --- */
 
+void call_fail(struct pending *p, struct resp_out *out, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    clients_count_error(p->conn->clients, text);
+    resp_error(out, text);
+}
+
 void call_status(struct pending *p, const struct coord_reply *answer, struct resp_out *out)
 {
-    const char *effect = p->write ? ", the write may still take effect" : "";
-
-    p->conn->clients->stats.command_errors++;
     switch (-answer->status) {
     case ERR_NOQUORUM:
-        resp_errorf(out, "NOQUORUM need %c=%u got %u%s", p->write ? 'W' : 'R', answer->need,
-                    answer->got, effect);
+        call_fail(p, out, "NOQUORUM need %c=%u got %u%s", p->write ? 'W' : 'R', answer->need,
+                  answer->got, p->write ? ", the write may still take effect" : "");
         return;
     case ERR_TIMEOUT:
     case ERR_UNKNOWN:
-        if (p->write)
-            resp_error(out, "UNKNOWN outcome unknown: the write may have taken effect");
-        else
-            resp_error(out, "TIMEOUT not enough replicas answered in time");
+        call_fail(p, out, "%s",
+                  p->write ? "UNKNOWN outcome unknown: the write may have taken effect"
+                           : "TIMEOUT not enough replicas answered in time");
         return;
     case ERR_DISKFULL:
-        resp_error(out, "DISKFULL no space left on the disk: reads and deletes go on, this write "
-                        "was refused");
+        call_fail(p, out,
+                  "DISKFULL no space left on the disk: reads and deletes go on, this write "
+                  "was refused");
         return;
     case ERR_BADCTX:
-        resp_error(out, "BADCTX the context is damaged, or is of another key");
+        call_fail(p, out, "BADCTX the context is damaged, or is of another key");
         return;
     case ERR_SIBLINGS:
-        resp_error(out, "SIBLINGS the key has too many concurrent versions: read it and write with "
-                        "its context");
+        call_fail(p, out,
+                  "SIBLINGS the key has too many concurrent versions: read it and write with "
+                  "its context");
         return;
     case ERR_UNAVAILABLE:
-        resp_error(out, "CLUSTERDOWN no replica of the key can be reached, nothing was written");
+        call_fail(p, out, "CLUSTERDOWN no replica of the key can be reached, nothing was written");
         return;
     case ERR_LIMIT:
-        resp_error(out, "ERR string exceeds maximum allowed size (all versions of the key)");
+        call_fail(p, out, "ERR string exceeds maximum allowed size (all versions of the key)");
         return;
     case ERR_BUSY:
-        resp_error(out, "BUSY too many requests in flight, try again");
+        call_fail(p, out, "BUSY too many requests in flight, try again");
         return;
     case ERR_CORRUPT:
-        resp_error(out, "CORRUPT the stored data is damaged and is being repaired, try again");
+        call_fail(p, out, "CORRUPT the stored data is damaged and is being repaired, try again");
         return;
     default:
-        resp_errorf(out, "ERR %s", err_text(answer->status));
+        call_fail(p, out, "ERR %s", err_text(answer->status));
         return;
     }
 }

@@ -45,6 +45,10 @@ pending_finish_fn call_finish_error;
 /* Note that a part failed; the reply will be its error. Returns true if the answer is an error. */
 bool call_part_failed(struct pending *p, const struct coord_reply *answer);
 
+/* An error reply to a command that was waited for; counted. */
+void call_fail(struct pending *p, struct resp_out *out, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* The error reply for an answer's status (not 0). */
 void call_status(struct pending *p, const struct coord_reply *answer, struct resp_out *out);
 

@@ -57,6 +57,7 @@ int clients_open(struct clients **out, struct loop *loop, struct engine *engine)
         .max_args = LIMIT_ARGS, .max_bulk = LIMIT_VALUE, .max_command = LIMIT_CLIENT_INPUT};
     resp_init(&c->discard);
     activity_init(&c->activity);
+    monitor_open(&c->monitor);
     c->listening = true;
     c->hook.before_sleep = before_sleep;
     c->hook.arg = c;
@@ -79,6 +80,7 @@ void clients_close(struct clients *c)
     loop_disarm(c->loop, &c->pause_timer);
     pending_close(&c->pending);
     resp_free(&c->discard);
+    monitor_close(&c->monitor);
     acl_log_clear(&c->acl_log);
     acl_close(&c->acl);
     free(c);
@@ -349,6 +351,7 @@ static void flush_turn(void *arg)
     if (c->answered && c->stalled.first != NULL)
         resume_stalled(c);
     c->answered = false;
+    monitor_send(c);
     struct conn *conn = c->dirty, *next;
     c->dirty = NULL;
     for (; conn != NULL; conn = next) {
@@ -380,6 +383,7 @@ void clients_forget(struct clients *c, struct conn *conn)
 {
     list_remove(conn);
     unstall(c, conn);
+    monitor_leave(c, conn);
     if (conn->is_dirty) {
         struct conn **at = &c->dirty;
         while (*at != conn)
@@ -442,6 +446,7 @@ static void tick_due(void *arg)
     int budget = TICK_BATCH;
 
     listen_all(c, true);
+    monitor_tick(c);
     while ((conn = c->active.first) != NULL && now > conn->active_us + TRIM_US && budget-- > 0) {
         conn_trim(conn);
         list_remove(conn);
@@ -452,7 +457,7 @@ static void tick_due(void *arg)
         /* Those behind it have been silent for less. */
         if (timeout_us == 0 || now <= conn->active_us + timeout_us)
             break;
-        if (conn->owed == 0)
+        if (conn->owed == 0 && !monitor_is_watcher(c, conn))
             conn_doom(conn);
     }
     loop_arm(c->loop, &c->tick, loop_now_us(c->loop) + TICK_US, tick_due, c);
@@ -473,6 +478,12 @@ void clients_drain(struct clients *c)
 bool clients_drained(const struct clients *c)
 {
     return c->draining && c->stats.connected == 0;
+}
+
+void clients_count_error(struct clients *c, const char *text)
+{
+    c->stats.command_errors++;
+    activity_errors(c->activity.errors, text, 1);
 }
 
 const struct client_stats *clients_stats(const struct clients *c)

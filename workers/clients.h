@@ -10,6 +10,7 @@
 #include "workers/acl_log.h"
 #include "workers/activity.h"
 #include "workers/engine.h"
+#include "workers/monitor.h"
 #include "workers/pending.h"
 #include "workers/resp_parse.h"
 
@@ -49,6 +50,7 @@ struct clients {
     struct acl_store *acl_store; /* how all workers agree on them; NULL: this one is alone */
     struct acl_log acl_log;
     struct activity activity;
+    struct monitor monitor;
     uint64_t begun; /* commands that had to wait for their replies */
 
     bool pausing, pause_all; /* CLIENT PAUSE: writes, or all commands, wait */
@@ -105,6 +107,9 @@ void clients_drain(struct clients *c);
 
 /* True when a drain has finished. */
 bool clients_drained(const struct clients *c);
+
+/* An error reply begins with these words. */
+void clients_count_error(struct clients *c, const char *text);
 
 /* Counters, up to date at the end of each turn. */
 const struct client_stats *clients_stats(const struct clients *c);

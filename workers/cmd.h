@@ -12,6 +12,7 @@ void cmd_client_describe(const struct conn *conn, struct resp_out *to);
 
 /* INFO's sections of these names, from what all workers have answered (cmd_stats.c). */
 void cmd_write_commandstats(const struct pending *p, struct resp_out *text);
+void cmd_write_errorstats(const struct pending *p, struct resp_out *text);
 void cmd_write_latencystats(const struct pending *p, struct resp_out *text);
 
 /* What INFO says. */

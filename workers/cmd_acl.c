@@ -152,15 +152,14 @@ enum call_result cmd_acl_load(struct call *call)
 static void answer_saved(struct pending *p, uint32_t part, const struct coord_reply *answer,
                          struct resp_out *out)
 {
-    (void)p;
     (void)part;
     if (answer->status == 0)
         resp_ok(out);
     else
-        resp_errorf(out,
-                    "ERR There was an error trying to save the ACLs: %s. Please check the server "
-                    "logs for more information",
-                    err_text(answer->status));
+        call_fail(p, out,
+                  "ERR There was an error trying to save the ACLs: %s. Please check the server "
+                  "logs for more information",
+                  err_text(answer->status));
 }
 
 enum call_result cmd_acl_save(struct call *call)

@@ -9,13 +9,12 @@ static void answer_admin(struct pending *p, uint32_t part, const struct coord_re
 {
     struct slice text = answer->object;
 
-    (void)p;
     (void)part;
     if (answer->status != 0 || text.len == 0)
-        resp_errorf(out, "ERR gossipd has not answered: %s",
-                    err_text(answer->status != 0 ? answer->status : -ERR_FORMAT));
+        call_fail(p, out, "ERR gossipd has not answered: %s",
+                  err_text(answer->status != 0 ? answer->status : -ERR_FORMAT));
     else if (text.data[0] == '-')
-        resp_errorf(out, "ERR %.*s", (int)(text.len - 1), (const char *)text.data + 1);
+        call_fail(p, out, "ERR %.*s", (int)(text.len - 1), (const char *)text.data + 1);
     else
         resp_verbatim(out, "txt", slice_of(text.data + 1, text.len - 1));
 }

@@ -95,9 +95,10 @@ void cmd_client_describe(const struct conn *conn, struct resp_out *to)
                 (unsigned long long)conn->id, peer, local, conn->wire.fd, conn->name,
                 (unsigned long long)((now - conn->created_us) / 1000000u),
                 (unsigned long long)((now - conn->active_us) / 1000000u),
-                conn->closing    ? "c"
-                : conn->no_evict ? "e"
-                                 : "N",
+                conn->closing                             ? "c"
+                : monitor_is_watcher(conn->clients, conn) ? "O"
+                : conn->no_evict                          ? "e"
+                                                          : "N",
                 conn->unread > 0 ? conn->unread : buf_len(&conn->in),
                 conn->in.capacity - buf_len(&conn->in), resp_parse_memory(&conn->parser),
                 conn->out.buf.capacity, conn->out.buf.capacity, buf_len(&conn->out.buf),

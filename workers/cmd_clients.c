@@ -170,8 +170,7 @@ static void finish_kill_one(struct pending *p, struct resp_out *out)
     if (p->failed) {
         call_status(p, &p->error, out);
     } else if (spread_sum(p) == 0) {
-        p->conn->clients->stats.command_errors++;
-        resp_error(out, "ERR No such client");
+        call_fail(p, out, "ERR No such client");
     } else {
         resp_ok(out);
     }

@@ -171,6 +171,7 @@ enum call_result cmd_reset(struct call *call)
     conn->out.protocol = 2;
     conn->name[0] = '\0';
     conn->no_evict = conn->no_touch = false;
+    monitor_leave(call->clients, conn);
     conn_logout(conn);
     resp_simple(call_out(call), "RESET");
     return CALL_DONE;

@@ -70,13 +70,12 @@ static void answer_known(struct pending *p, uint32_t part, const struct coord_re
         resp_integer(out, p->arg[0]);
         return;
     }
-    p->conn->clients->stats.command_errors++;
-    resp_error(out,
-               p->arg[0] == -1
-                   ? "ERR An LFU maxmemory policy is not selected, access frequency not "
-                     "tracked. Please note that when switching between policies at runtime LRU "
-                     "and LFU data will take some time to adjust."
-                   : "ERR idle times are not tracked: reads change nothing");
+    call_fail(p, out, "%s",
+              p->arg[0] == -1
+                  ? "ERR An LFU maxmemory policy is not selected, access frequency not "
+                    "tracked. Please note that when switching between policies at runtime LRU "
+                    "and LFU data will take some time to adjust."
+                  : "ERR idle times are not tracked: reads change nothing");
 }
 
 static enum call_result ask_key(struct call *call, uint32_t i, pending_answer_fn *answer,

@@ -155,9 +155,8 @@ enum call_result cmd_scan(struct call *call)
 static void finish_all_keys(struct pending *p, struct resp_out *out)
 {
     if (!p->failed && key_walk_stopped(p)) {
-        p->conn->clients->stats.command_errors++;
-        resp_errorf(out, "ERR KEYS has found more than %u keys or too many bytes: use SCAN",
-                    KEYS_MOST);
+        call_fail(p, out, "ERR KEYS has found more than %u keys or too many bytes: use SCAN",
+                  KEYS_MOST);
         return;
     }
     finish_keys(p, out);

@@ -253,27 +253,42 @@ static const struct info_section {
     {"antientropy", "Anti-entropy", info_antientropy},
 };
 
-/* Sections beyond those of the table; what they say comes from all workers. */
-enum { INFO_COMMANDSTATS = 62, INFO_LATENCYSTATS = 61 };
+/* Sections that tell of all workers; their bits are beyond those of the table. errorstats is one of the
+ * usual ones, as in Redis. */
+static const struct {
+    const char *name, *title;
+    void (*write)(const struct pending *p, struct resp_out *text);
+    bool usual;
+} node_sections[] = {
+    {"commandstats", "Commandstats", cmd_write_commandstats, false},
+    {"errorstats", "Errorstats", cmd_write_errorstats, true},
+    {"latencystats", "Latencystats", cmd_write_latencystats, false},
+};
+
+#define NODE_SECTIONS (sizeof node_sections / sizeof *node_sections)
+#define NODE_SECTION  32 /* the bit of the first */
 
 /* Which sections are wanted, a bit each. */
 static uint64_t sections_wanted(const struct call *call)
 {
     size_t count = sizeof info_sections / sizeof *info_sections;
-    uint64_t usual = (1ull << count) - 1, wanted = call->argc == 1 ? usual : 0;
+    uint64_t usual = (1ull << count) - 1, all = usual | ((1ull << NODE_SECTIONS) - 1)
+                                                            << NODE_SECTION;
 
+    for (size_t s = 0; s < NODE_SECTIONS; s++)
+        usual |= (uint64_t)node_sections[s].usual << (NODE_SECTION + s);
+    uint64_t wanted = call->argc == 1 ? usual : 0;
     for (uint32_t i = 1; i < call->argc; i++) {
         if (call_is(call, i, "default"))
             wanted |= usual;
         else if (call_is(call, i, "all") || call_is(call, i, "everything"))
-            wanted |= usual | 1ull << INFO_COMMANDSTATS | 1ull << INFO_LATENCYSTATS;
-        else if (call_is(call, i, "commandstats"))
-            wanted |= 1ull << INFO_COMMANDSTATS;
-        else if (call_is(call, i, "latencystats"))
-            wanted |= 1ull << INFO_LATENCYSTATS;
+            wanted |= all;
         for (size_t s = 0; s < count; s++)
             if (call_is(call, i, info_sections[s].name))
                 wanted |= 1ull << s;
+        for (size_t s = 0; s < NODE_SECTIONS; s++)
+            if (call_is(call, i, node_sections[s].name))
+                wanted |= 1ull << (NODE_SECTION + s);
     }
     return wanted;
 }
@@ -304,19 +319,14 @@ static void finish_info(struct pending *p, struct resp_out *out)
     struct call call = {.conn = p->conn, .clients = c, .engine = c->engine};
     struct resp_out text;
 
-    if (p->failed) {
-        call_status(p, &p->error, out);
-        return;
-    }
+    /* A worker that has not answered is left out: the rest is worth knowing all the more. */
     resp_init(&text);
     write_sections(&call, wanted, &text);
-    if (wanted & 1ull << INFO_COMMANDSTATS) {
-        write_title(&text, "Commandstats");
-        cmd_write_commandstats(p, &text);
-    }
-    if (wanted & 1ull << INFO_LATENCYSTATS) {
-        write_title(&text, "Latencystats");
-        cmd_write_latencystats(p, &text);
+    for (size_t i = 0; i < NODE_SECTIONS; i++) {
+        if (!(wanted & 1ull << (NODE_SECTION + i)))
+            continue;
+        write_title(&text, node_sections[i].title);
+        node_sections[i].write(p, &text);
     }
     resp_take_text(out, &text);
 }
@@ -326,7 +336,7 @@ enum call_result cmd_info(struct call *call)
     uint64_t wanted = sections_wanted(call);
     struct resp_out text;
 
-    if (wanted >> INFO_LATENCYSTATS)
+    if (wanted >> NODE_SECTION)
         return spread_begin(call, SPREAD_commandstats, NULL, 0, (int64_t)wanted, 0, finish_info);
     resp_init(&text);
     write_sections(call, wanted, &text);

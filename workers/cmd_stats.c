@@ -1,5 +1,5 @@
-/* How often and how long each command has run, on all workers of the node: INFO commandstats, LATENCY
- * HISTOGRAM, CONFIG RESETSTAT. Runs in workers. */
+/* How often and how long each command has run and what errors were replied, on all workers of the node:
+ * INFO commandstats and errorstats, LATENCY HISTOGRAM, CONFIG RESETSTAT. Runs in workers. */
 #include "workers/cmd.h"
 
 #include "workers/spread.h"
@@ -9,11 +9,16 @@
 
 typedef unsigned long long ull;
 
-/* What one worker says of one command. */
+#define SHARE_ERROR UINT32_MAX
+
+/* What one worker says of one command, or of the errors of one kind. */
 struct share {
-    uint32_t command; /* index into the command table */
+    uint32_t command; /* index into the command table, or SHARE_ERROR */
     uint32_t unused;
-    struct activity_command counts;
+    union {
+        struct activity_command counts;
+        struct activity_error error;
+    };
 };
 
 void spread_commandstats(struct clients *c, uint64_t asker, struct slice words,
@@ -26,6 +31,11 @@ void spread_commandstats(struct clients *c, uint64_t asker, struct slice words,
 
         if (s.counts.calls + s.counts.failed + s.counts.rejected > 0)
             resp_raw(text, &s, sizeof s);
+    }
+    for (int i = 0; i < ACTIVITY_ERRORS && c->activity.errors[i].count > 0; i++) {
+        struct share s = {.command = SHARE_ERROR, .error = c->activity.errors[i]};
+
+        resp_raw(text, &s, sizeof s);
     }
 }
 
@@ -107,6 +117,29 @@ void cmd_write_latencystats(const struct pending *p, struct resp_out *text)
                         command_at(i)->name, percentile(&sums[i], 0.5), percentile(&sums[i], 0.99),
                         percentile(&sums[i], 0.999));
     free(sums);
+}
+
+static int by_kind(const void *a, const void *b)
+{
+    const struct activity_error *x = a, *y = b;
+
+    return strcmp(x->kind, y->kind);
+}
+
+void cmd_write_errorstats(const struct pending *p, struct resp_out *text)
+{
+    const struct share *s = (const struct share *)(const void *)buf_head(&p->parts.buf);
+    size_t count = buf_len(&p->parts.buf) / sizeof *s, kinds = 0;
+    struct activity_error sums[ACTIVITY_ERRORS] = {0};
+
+    for (size_t i = 0; i < count; i++)
+        if (s[i].command == SHARE_ERROR)
+            activity_errors(sums, s[i].error.kind, s[i].error.count);
+    while (kinds < ACTIVITY_ERRORS && sums[kinds].count > 0)
+        kinds++;
+    qsort(sums, kinds, sizeof sums[0], by_kind);
+    for (size_t i = 0; i < kinds; i++)
+        resp_printf(text, "errorstat_%s:count=%llu\r\n", sums[i].kind, (ull)sums[i].count);
 }
 
 static void write_histogram(struct resp_out *out, const char *name,

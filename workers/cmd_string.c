@@ -137,9 +137,9 @@ static void answer_bad_time(struct pending *p, uint32_t part, const struct coord
     } else if (!found) {
         resp_null(out);
     } else {
-        p->conn->clients->stats.command_errors++;
-        resp_error(out, p->arg[0] == -ERR_FORMAT ? "ERR value is not an integer or out of range"
-                                                 : "ERR invalid expire time in 'getex' command");
+        call_fail(p, out, "%s",
+                  p->arg[0] == -ERR_FORMAT ? "ERR value is not an integer or out of range"
+                                           : "ERR invalid expire time in 'getex' command");
     }
 }
 

@@ -197,6 +197,7 @@ enum call_result command_container(struct call *call)
                            sub.data, text);
     }
     call->conn->last_command = call->command;
+    call->refused = true;
     if (!command_arity_ok(call->command, call->argc))
         return wrong_arity(call);
     if (!call->conn->redo && !permitted(call))
@@ -204,6 +205,7 @@ enum call_result command_container(struct call *call)
     if (!call->conn->redo && call->conn->port == CLIENTS_WORKER && call->command->first > 0 &&
         route_moved(call))
         return CALL_DONE;
+    call->refused = false;
     return call->command->run(call);
 }
 
@@ -266,6 +268,12 @@ void command_ended(struct conn *conn, const struct pending *p, bool failed)
     note_end(conn, p, failed);
 }
 
+static enum call_result rejected(struct call *call)
+{
+    call->clients->activity.commands[call->command - commands].rejected++;
+    return CALL_DONE;
+}
+
 /* Run it. What has replied at once has ended. */
 static enum call_result run_noted(struct call *call)
 {
@@ -273,19 +281,17 @@ static enum call_result run_noted(struct call *call)
     uint64_t errors = c->stats.command_errors, begun = c->begun;
     enum call_result result = call->command->run(call);
 
+    if (result == CALL_DONE && !call->refused && monitor_wanted(&c->monitor, c->engine->now_us))
+        monitor_note(call);
     if (result == CALL_DONE && c->begun == begun && call->command != NULL) {
         struct pending now;
 
+        if (call->refused)
+            return rejected(call);
         remember(call, &now);
         note_end(call->conn, &now, c->stats.command_errors != errors);
     }
     return result;
-}
-
-static enum call_result rejected(struct call *call)
-{
-    call->clients->activity.commands[call->command - commands].rejected++;
-    return CALL_DONE;
 }
 
 static enum call_result run_in_order(struct call *call)

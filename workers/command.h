@@ -13,6 +13,7 @@ struct call {
     const struct command *command;
     uint32_t argc;
     const struct slice *argv;
+    bool refused; /* a subcommand was found, and may not run */
 };
 
 enum call_result {

@@ -331,31 +331,34 @@ void conn_stall(struct conn *conn, enum conn_stall why)
 
 static void refuse(struct conn *conn, enum resp_status status)
 {
-    struct client_stats *stats = &conn->clients->stats;
+    struct clients *c = conn->clients;
+    char text[256];
 
     switch (status) {
     case RESP_TOO_BIG:
-        stats->command_errors++;
         if (conn->parser.too_long)
-            resp_errorf(conn_out(conn),
-                        "ERR command exceeds maximum allowed size (%u bytes, limits.client_input): "
-                        "send its keys in several commands",
-                        conn->clients->limits.max_command);
+            snprintf(text, sizeof text,
+                     "ERR command exceeds maximum allowed size (%u bytes, limits.client_input): "
+                     "send its keys in several commands",
+                     c->limits.max_command);
         else
-            resp_errorf(conn_out(conn), "ERR string exceeds maximum allowed size (%u bytes)",
-                        LIMIT_VALUE);
-        return;
+            snprintf(text, sizeof text, "ERR string exceeds maximum allowed size (%u bytes)",
+                     LIMIT_VALUE);
+        break;
     case RESP_INVALID:
-        stats->protocol_errors++;
+        c->stats.protocol_errors++;
         conn->silent = false;
-        resp_errorf(conn_out(conn), "ERR Protocol error: %s", conn->parser.error);
-        conn_finish(conn);
-        return;
+        snprintf(text, sizeof text, "ERR Protocol error: %s", conn->parser.error);
+        break;
     default:
         log_warn("no memory for the arguments of a client; it is disconnected");
         conn_doom(conn);
         return;
     }
+    clients_count_error(c, text);
+    resp_error(conn_out(conn), text);
+    if (status == RESP_INVALID)
+        conn_finish(conn);
 }
 
 /* Run the commands in data as far as they are complete and may run. Returns the bytes done with. */

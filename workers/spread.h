@@ -24,7 +24,9 @@ typedef void spread_fn(struct clients *c, uint64_t asker, struct slice words,
     X(latency_reset)                                                                               \
     X(acl_log_get)                                                                                 \
     X(acl_log_reset)                                                                               \
-    X(commandstats)
+    X(commandstats)                                                                                \
+    X(monitor_watch)                                                                               \
+    X(monitor_lines)
 
 enum spread_op {
 #define X(name) SPREAD_##name,

@@ -73,10 +73,28 @@ def run():
     @case
     def info_has_what_tools_read():
         text = cli("INFO", "everything")
-        has(text, "cluster_enabled:1", "loading:0", "redis_version:7.2", "# Commandstats",
+        has(text, "cluster_enabled:1", "loading:0", "redis_version:7.2", "# Commandstats", "# Errorstats",
             "used_memory:", "maxmemory_policy:", "mem_fragmentation_ratio:", "instantaneous_ops_per_sec:",
             "total_commands_processed:", "connected_slaves:0", "used_cpu_sys:", "rdb_last_save_time:", "db0:keys=",
             "allocator_frag_ratio:", "sync_full:0", "latest_fork_usec:0", "connected_clients:", "uptime_in_seconds:")
+
+    @case
+    def monitor_shows_what_clients_of_all_workers_of_the_node_run():
+        process = subprocess.Popen(["redis-cli", "-p", str(cluster.port(1)), "monitor"], stdout=subprocess.PIPE, text=True)
+        try:
+            equal(process.stdout.readline(), "OK\n")
+            for port in (cluster.port(1) + 1, cluster.port(1) + 2):
+                with Redis(port) as r:
+                    r("ECHO", f"hello {port}")
+                    r.send("AUTH", "default", "secret")
+                    r.read_inner()
+            text = ""
+            while not all(f'"ECHO" "hello {cluster.port(1) + i}"' in text for i in (1, 2)):
+                text += process.stdout.readline()
+            equal("secret" in text, False)
+        finally:
+            process.kill()
+            process.wait()
 
     @case
     def help_and_docs_are_read_from_the_server():
