@@ -201,6 +201,11 @@ bool journal_kick(struct journal *j)
     return all;
 }
 
+void journal_set_sparing(struct journal *j, bool sparing)
+{
+    atomic_store_explicit(&j->sparing, sparing, memory_order_relaxed);
+}
+
 uint64_t journal_durable(const struct journal *j)
 {
     return atomic_load_explicit(&j->durable, memory_order_acquire);

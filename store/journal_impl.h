@@ -39,6 +39,8 @@ struct journal {
     _Atomic uint64_t retained_bytes; /* of the segments in `retained` */
 
     uint64_t last_sync_us; /* the journal thread alone */
+    uint64_t rest_us;      /* likewise: before the next sync, if sparing */
+    _Atomic bool sparing;
 
     /* Everything below is guarded by the lock. Records are written with the lock held, so that they
      * reach the file in order; syncs, and making files, are done without it. */

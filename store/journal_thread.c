@@ -14,6 +14,8 @@
 enum {
     IDLE_MARK_US = 100000, /* quiet time after which a MARK is written */
     EVERYSEC_US = 1000000,
+    REST_RECORDS = 4, /* fewer in one sync: their writers may be few, and wait for it */
+    REST_MAX_US = 1000,
 };
 
 void journal_wait_us(struct journal *j, uint64_t us)
@@ -40,7 +42,10 @@ static void sync_current(struct journal *j)
         check_panic("journal sync failed: %s", err_text(err));
     j->last_sync_us = clock_mono_us();
     took = j->last_sync_us - begin;
+    j->rest_us = took < REST_MAX_US ? took : REST_MAX_US;
     pthread_mutex_lock(&j->lock);
+    if (upto - j->synced_lsn < REST_RECORDS)
+        j->rest_us = 0;
     j->synced_lsn = upto;
     j->stats.syncs++;
     j->stats.last_sync_us = (uint32_t)took;
@@ -162,6 +167,19 @@ static void wait_for_work(struct journal *j)
     }
 }
 
+/* Let records gather: a sync costs as much CPU for one as for a hundred. The lock is held. */
+static void rest(struct journal *j)
+{
+    while (j->rest_us != 0 && atomic_load_explicit(&j->sparing, memory_order_relaxed) &&
+           !j->stuck && !j->stopping) {
+        uint64_t since_us = clock_mono_us() - j->last_sync_us;
+
+        if (since_us >= j->rest_us)
+            break;
+        journal_wait_us(j, j->rest_us - since_us);
+    }
+}
+
 void *journal_main(void *arg)
 {
     struct journal *j = arg;
@@ -173,6 +191,7 @@ void *journal_main(void *arg)
         bool unstuck = false;
 
         wait_for_work(j);
+        rest(j);
         if (j->stopping)
             go_on = false;
         while ((j->stuck || !go_on) && !journal_write_batch(j)) {

@@ -133,6 +133,9 @@ void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms);
  * descriptor becomes readable when it is worth asking again. Blocks for a write to the page cache. */
 bool store_kick(struct store *s);
 
+/* The CPU is short: let the journal sync less often (see journal_set_sparing()). Does not block. */
+void store_set_sparing(struct store *s, bool sparing);
+
 /* True while buffers are so full that clients must be slowed down. Not while they cannot be flushed to
  * a full disk: then reads and deletes go on, and writes are refused. */
 bool store_pressure(const struct store *s);

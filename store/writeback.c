@@ -317,6 +317,11 @@ bool store_kick(struct store *s)
     return all;
 }
 
+void store_set_sparing(struct store *s, bool sparing)
+{
+    journal_set_sparing(s->journal, sparing);
+}
+
 bool store_pressure(const struct store *s)
 {
     if (journal_backlog(s->journal) > BACKLOG)

@@ -369,6 +369,7 @@ int main(int argc, char **argv)
     w->loop = loop_new();
     if (w->loop == NULL)
         give_up("start", -ERR_NOMEM, NULL);
+    worker_cpu_open(w);
     open_segments(w);
     open_store(w);
     open_coord(w);

@@ -61,6 +61,10 @@ struct worker {
     uint64_t durable; /* what the coordination has been told */
     uint64_t started_us;
     uint64_t turn_started_us;
+    struct {
+        int fd; /* what the kernel counts of this thread; -1: nothing */
+        uint64_t seen_us, waited_ns;
+    } cpu; /* see worker_cpu.c */
     uint64_t drain_deadline_us;
     bool draining;
 };
@@ -72,6 +76,11 @@ int worker_turn_start(struct worker *w);
 bool worker_turn_ring(struct worker *w);
 /* Stop accepting, finish what is in flight, then stop the loop. */
 void worker_turn_drain(struct worker *w);
+
+/* worker_cpu.c: call the first before threads are made, they inherit its policy; the second ten times a
+ * second. */
+void worker_cpu_open(struct worker *w);
+void worker_cpu_turn(struct worker *w);
 
 /* worker_tls.c: certificates and keys. The first time everything must be there: -ERR_INVAL or
  * -ERR_NOMEM with a reason. Later, what cannot be used is logged and the old stays in force;

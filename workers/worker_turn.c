@@ -170,6 +170,7 @@ static void on_slow_turn(void *arg)
     collect_store(w);
     handoff_host_sweep(w);
     worker_info_publish(w);
+    worker_cpu_turn(w);
     if (w->engine.now_us - refreshed_us >= SLOWER_TURN_US) {
         refreshed_us = w->engine.now_us;
         if (ring_seg_refresh(&w->ring) == 1)

@@ -84,6 +84,36 @@ static struct journal_replay replay(const char *dir, struct seen *seen)
     return r;
 }
 
+static void a_sparing_journal_syncs_all_and_ends_at_once(void **state)
+{
+    struct journal_stats stats;
+    struct seen seen;
+    char dir[256];
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    struct journal *j = open_journal(dir, 1, 1);
+    uint64_t lsn = 0;
+
+    journal_set_sparing(j, true);
+    for (uint32_t n = 0; n < 2000; n++) {
+        lsn = append(j, n, n % 90);
+        if (n % 7 == 0)
+            journal_kick(j);
+    }
+    wait_durable(j, lsn);
+    journal_stats(j, &stats);
+    assert_in_range(stats.syncs, 1, 2000 / 7 + 2);
+    for (uint32_t n = 2000; n < 2010; n++)
+        append(j, n, 10); /* not kicked: closing hands them over */
+    journal_close(j);
+    struct journal_replay r = replay(dir, &seen);
+    assert_int_equal(seen.count, 2010);
+    assert_int_equal(r.damaged + r.torn, 0);
+    journal_replay_free(&r);
+    kit_remove(dir);
+}
+
 static void values_of_zeros_come_back_from_the_end_of_a_segment(void **state)
 {
     struct seen seen;
@@ -389,6 +419,7 @@ int main(void)
         cmocka_unit_test(a_segment_that_lost_all_its_records_does_not_hide_later_ones),
         cmocka_unit_test(a_segment_that_was_cut_short_or_belongs_to_another_worker_is_reported),
         cmocka_unit_test(a_journal_that_counts_beyond_32_bits_comes_back),
+        cmocka_unit_test(a_sparing_journal_syncs_all_and_ends_at_once),
         cmocka_unit_test(values_of_zeros_come_back_from_the_end_of_a_segment),
         cmocka_unit_test(an_unsynced_tail_is_cut_whatever_of_it_arrived),
         cmocka_unit_test(every_flipped_bit_before_the_end_mark_is_reported),
