@@ -2,7 +2,6 @@
 client, and the lines that scripts/test counts. Nothing here asserts on wall-clock time."""
 import atexit
 import contextlib
-import fcntl
 import json
 import os
 import random
@@ -78,20 +77,21 @@ def ports_free(base, nodes):
     return True
 
 
-_reserved = []  # open files whose locks say that ports are taken
+_reserved = []  # sockets whose abstract names say that ports are taken
 
 
 def reserve(base, nodes):
-    """Take the ports of some nodes for as long as this process lives: tests run beside each other."""
+    """Take the ports of some nodes for as long as this process lives: tests run beside each other.
+    An abstract socket's name goes away with its process; a lock file would stay."""
     taken = []
     for k in range(1, nodes + 1):
-        f = open(os.path.join(tempfile.gettempdir(), f"clockwise-ports-{base + 100 * k}"), "w")
-        taken.append(f)
+        s = socket.socket(socket.AF_UNIX)
+        taken.append(s)
         try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            s.bind(f"\0clockwise-ports-{base + 100 * k}")
         except OSError:
-            for f in taken:
-                f.close()
+            for s in taken:
+                s.close()
             return False
     _reserved.extend(taken)
     return True
