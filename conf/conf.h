@@ -124,6 +124,10 @@ bool conf_is_local(const struct conf *c);
 /* The level for log_setup(). */
 int conf_log_level(const struct conf *c);
 
+/* The most replicas that any key has, by the cluster's n and those of the prefix sections: so many nodes
+ * keep a partition. */
+uint32_t conf_replicas(const struct conf *c);
+
 /* The quorums that hold for a key: the longest matching prefix section or the cluster's. The result
  * lives as long as *scratch and *c do; scratch is filled when no prefix matches. */
 const struct conf_prefix *conf_quorums(const struct conf *c, const void *key, size_t key_len,

@@ -148,6 +148,16 @@ int conf_log_level(const struct conf *c)
     return LOG_ERROR + c->node.log_level;
 }
 
+uint32_t conf_replicas(const struct conf *c)
+{
+    uint32_t n = c->cluster.n;
+
+    for (uint32_t i = 0; i < c->prefix_count; i++)
+        if (c->prefix[i].n > n)
+            n = c->prefix[i].n;
+    return n;
+}
+
 const struct conf_prefix *conf_quorums(const struct conf *c, const void *key, size_t key_len,
                                        struct conf_prefix *scratch)
 {

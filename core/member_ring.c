@@ -339,7 +339,8 @@ void member_view(const struct membership *m, struct ring_view *out)
     out->proposer = r->proposer;
     memcpy(out->cluster, m->conf.cluster, sizeof out->cluster);
     out->q_bits = r->q_bits;
-    out->n = r->n;
+    /* Raised in the configuration after the ring was founded: more nodes keep each partition from now on. */
+    out->n = r->n > m->conf.n ? r->n : m->conf.n;
     out->self = RING_NO_OWNER;
     out->member_count = r->count;
     for (uint16_t i = 0; i < r->count; i++) {

@@ -277,7 +277,7 @@ static void fill_conf(const struct conf *c, struct member_conf *out)
     memset(out, 0, sizeof *out);
     snprintf(out->cluster, sizeof out->cluster, "%s", c->cluster.name);
     out->q_bits = c->q_bits;
-    out->n = (uint8_t)c->cluster.n;
+    out->n = (uint8_t)conf_replicas(c);
     out->probe_interval_us = c->cluster.probe_interval_ms * 1000ull;
     out->probe_timeout_us = c->cluster.probe_timeout_ms * 1000ull;
     out->suspicion_us = c->cluster.suspicion_timeout_ms * 1000ull;

@@ -58,6 +58,7 @@ GUARD_SKIPPED rare --ring
 LOSER_STAYS 60 --ring
 GIVEN_TO_ONE 60 --ring
 COMPLETION_DIFFERS 60 --ring
+PREFIX_N_IGNORED 40 --repair
 LIST
 }
 

@@ -355,7 +355,8 @@ void disk_crashed(struct worker *w, bool power)
             continue;
         blob_set(&d->live.object[k], d->durable.object[k]);
         d->live.damaged[k] = d->durable.damaged[k];
-        if (d->given[k] != NULL)
+        /* Less what was not durable; what anti-entropy has added to it since is not given. */
+        if (d->given[k] != NULL && !oracle_covers(w->sim, k, d->given[k], d->durable.object[k]))
             blob_set(&d->given[k], d->durable.object[k]);
         for (unsigned n = 0; n < SIM_NODES; n++)
             d->live.hint[n][k] = d->durable.hint[n][k];

@@ -158,9 +158,10 @@ static const char *difference(struct sim *s)
 
     for (unsigned k = 0; k < s->keys; k++) {
         const struct ring_walk *walk = &s->node[s->reference].index.walk[s->key[k].partition];
+        unsigned n = s->key[k].n > walk->primaries ? s->key[k].n : walk->primaries;
         uint64_t first = 0;
 
-        for (unsigned i = 0; i < s->key[k].n; i++) {
+        for (unsigned i = 0; i < n; i++) {
             const struct image *image = &s->node[walk->member[i]].disk.durable;
             uint64_t digest = 0;
 

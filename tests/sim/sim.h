@@ -500,9 +500,9 @@ struct sim {
     struct node node[SIM_NODES];
     struct net net;
     struct coord_conf conf;
-    struct quorum_rule rule[2];
-    uint64_t sync_us; /* longest sync of a healthy disk */
-    unsigned block;   /* dots reserved at once */
+    struct quorum_rule rule[3]; /* loose, strict, carts where they have an N of their own */
+    uint64_t sync_us;           /* longest sync of a healthy disk */
+    unsigned block;             /* dots reserved at once */
     uint64_t think_us;
     bool handoff_always;
     bool repair;        /* anti-entropy runs */
