@@ -13,9 +13,9 @@
 #define BURST      100     /* commands shown at once after a pause */
 #define LEASE_US   3000000 /* a sibling that does not ask again by then wants nothing more */
 #define ARGS_SHOWN 16
-#define ARG_SHOWN  64            /* bytes of one argument */
-#define LINES_MAX  (64u << 10)   /* bytes of one turn */
-#define UNREAD_MAX (256u << 10)  /* bytes that wait for a watcher before it misses lines */
+#define ARG_SHOWN  64           /* bytes of one argument */
+#define LINES_MAX  (64u << 10)  /* bytes of one turn */
+#define UNREAD_MAX (256u << 10) /* bytes that wait for a watcher before it misses lines */
 
 typedef unsigned long long ull;
 
@@ -171,7 +171,8 @@ static void show_all(struct clients *c, struct slice lines)
 }
 
 /* Say words to a sibling; what it answers does not matter. */
-static void tell(struct clients *c, uint16_t worker, const char *op, uint64_t id, struct slice words)
+static void tell(struct clients *c, uint16_t worker, const char *op, uint64_t id,
+                 struct slice words)
 {
     struct engine *e = c->engine;
     struct buf list;

@@ -30,7 +30,7 @@ struct monitor {
     uint64_t wanted_until_us;          /* the latest of those */
     uint32_t credit;                   /* commands that may be shown now */
     uint64_t credited_us;
-    uint64_t missed; /* commands not shown, since it was last said how many */
+    uint64_t missed;  /* commands not shown, since it was last said how many */
     struct buf lines; /* what the next monitor_send() sends */
 };
 

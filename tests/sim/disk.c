@@ -478,6 +478,7 @@ void disk_forget(struct sim *s, unsigned node, unsigned key)
     blob_set(&d->durable.object[key], NULL);
     blob_set(&d->flushed[key], NULL);
     new_identity(s, &d->vnode[s->key[key].partition]);
+    d->vnode[s->key[key].partition].forgot_us = s->now;
 }
 
 unsigned disk_hints(const struct sim *s, unsigned node)

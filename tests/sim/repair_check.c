@@ -73,8 +73,12 @@ void check_agreed(struct run *r)
 {
     struct sim *s = r->owner->sim;
 
-    /* What the peer has forgotten meanwhile it had; and a surplus vnode may go at any time. */
+    const struct vnode *theirs = &s->node[r->peer].disk.vnode[r->partition];
+
+    /* What the peer has forgotten meanwhile it had (its message may have been on the way); and a surplus
+     * vnode may go at any time. */
     if (!repair_is_primary(s, r->peer, r->partition) ||
+        (theirs->forgot_us != 0 && s->now < theirs->forgot_us + SEC(1)) ||
         r->peer_vnode != s->node[r->peer].disk.vnode[r->partition].id)
         return;
     for (unsigned k = 0; k < s->keys; k++)
@@ -244,7 +248,8 @@ void check_repaired_by_itself(struct sim *s)
     if (s->moved != moved)
         sim_fail(s, "%llu objects are moved although all replicas are equal",
                  (unsigned long long)(s->moved - moved));
-    if (s->calm && s->moved_in_vain > 3 + s->writes_ok / 20)
+    /* Where some keys have fewer replicas than others, all their writes reach the rest by exchanges. */
+    if (s->calm && s->conf.rule_count == 2 && s->moved_in_vain > 3 + s->writes_ok / 20)
         sim_fail(s, "%llu objects were moved to where they were (%llu writes)",
                  (unsigned long long)s->moved_in_vain, (unsigned long long)s->writes_ok);
 }

@@ -106,6 +106,7 @@ struct vnode {
     bool purges;         /* nothing has since the horizon last moved */
     uint64_t stamp_ms;   /* wall time when it was last in touch */
     uint64_t whole_us;   /* when it became whole */
+    uint64_t forgot_us;  /* when it was last made to forget a key */
     uint64_t written_us; /* when anybody but anti-entropy last wrote into it */
 };
 

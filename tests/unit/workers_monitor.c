@@ -32,8 +32,9 @@ static void a_watcher_is_shown_the_commands_of_others_in_redis_words(void **stat
     int watcher = watch();
     EXPECT("SET k \"a\\\"\\x00\\n\\xff\"", "+OK\r\n");
     EXPECT("get k", "$5\r\na\"");
-    assert_string_equal(got(watcher), "+1700000000.000000 [0 ?:0] \"SET\" \"k\" \"a\\\"\\x00\\n\\xff\"\r\n"
-                                      "+1700000000.000000 [0 ?:0] \"get\" \"k\"\r\n");
+    assert_string_equal(got(watcher),
+                        "+1700000000.000000 [0 ?:0] \"SET\" \"k\" \"a\\\"\\x00\\n\\xff\"\r\n"
+                        "+1700000000.000000 [0 ?:0] \"get\" \"k\"\r\n");
     close(watcher);
     turn();
     EXPECT("PING", "+PONG\r\n");
@@ -43,8 +44,10 @@ static void what_may_hold_a_password_is_not_shown(void **state)
 {
     (void)state;
     int watcher = watch();
-    put_text(fd, "ACL SETUSER u >secret on\r\nAUTH u secret\r\nHELLO 2 AUTH u secret\r\n"
-                 "CONFIG SET requirepass secret\r\nAUTT secret\r\nCLIENT FOO secret\r\nNOSUCH secret\r\n");
+    put_text(
+        fd,
+        "ACL SETUSER u >secret on\r\nAUTH u secret\r\nHELLO 2 AUTH u secret\r\n"
+        "CONFIG SET requirepass secret\r\nAUTT secret\r\nCLIENT FOO secret\r\nNOSUCH secret\r\n");
     got(fd);
     const char *shown = got(watcher);
     assert_null(strstr(shown, "secret"));
