@@ -1,83 +1,10 @@
 /* CLUSTER: the ring in the words of Redis Cluster, where each worker of each node is a master of the
- * slots whose first replica it holds. Runs in workers; only reads the ring view. */
+ * slots whose first replica it holds. Where replicas are advertised, a worker is told of once more, by
+ * another id, for each master of which it holds slots. Runs in workers; only reads the ring view. */
+#include "workers/cluster_map.h"
 #include "workers/cmd.h"
-#include "workers/route.h"
 
 #include <stdio.h>
-
-#define NOBODY      UINT16_MAX
-#define WORKER_ID   41 /* 40 hex digits and a final 0 */
-#define WORKER_SLOT (LIMIT_MEMBERS * LIMIT_WORKERS)
-
-/* Who serves each partition, as lists by worker. */
-struct cluster_map {
-    const struct ring_view *view;
-    uint32_t partitions;
-    uint32_t slots_each;
-    uint16_t member[LIMIT_PARTITIONS], worker[LIMIT_PARTITIONS];
-    uint16_t next[LIMIT_PARTITIONS]; /* the next partition of the same worker */
-    uint16_t first[WORKER_SLOT], last[WORKER_SLOT];
-};
-
-static bool build_map(const struct engine *e, struct cluster_map *map)
-{
-    if (e->view == NULL || e->view->epoch == 0)
-        return false;
-    map->view = e->view;
-    map->partitions = 1u << e->view->q_bits;
-    map->slots_each = LIMIT_SLOTS >> e->view->q_bits;
-    memset(map->first, 0xff, sizeof map->first);
-    for (uint32_t p = 0; p < map->partitions; p++) {
-        uint16_t slot = (uint16_t)(p * map->slots_each);
-
-        if (!route_slot(e, slot, &map->member[p], &map->worker[p]))
-            return false;
-        uint32_t at = map->member[p] * LIMIT_WORKERS + map->worker[p];
-        map->next[p] = NOBODY;
-        if (map->first[at] == NOBODY)
-            map->first[at] = (uint16_t)p;
-        else
-            map->next[map->last[at]] = (uint16_t)p;
-        map->last[at] = (uint16_t)p;
-    }
-    return true;
-}
-
-static struct cluster_map *the_map(const struct engine *e)
-{
-    static struct cluster_map map;
-
-    return build_map(e, &map) ? &map : NULL;
-}
-
-static void worker_id(const struct member *m, uint16_t worker, char out[WORKER_ID])
-{
-    char node[2 * NODE_ID_BYTES + 1];
-
-    node_id_format(&m->id, node);
-    snprintf(out, WORKER_ID, "%s%08x", node, worker);
-}
-
-static bool is_up(const struct member *m)
-{
-    return m->state <= MEMBER_SUSPECT;
-}
-
-/* The worker's runs of slots: *partition is the start of a run and becomes that of the next one. */
-static bool next_run(const struct cluster_map *map, uint16_t *partition, uint32_t *start,
-                     uint32_t *end)
-{
-    uint16_t p = *partition;
-
-    if (p == NOBODY)
-        return false;
-    *start = p * map->slots_each;
-    while (map->next[p] == p + 1)
-        p++;
-    *end = (p + 1u) * map->slots_each - 1;
-    *partition = map->next[p];
-    return true;
-}
 
 static size_t count_runs(const struct cluster_map *map, uint32_t at)
 {
@@ -85,16 +12,25 @@ static size_t count_runs(const struct cluster_map *map, uint32_t at)
     uint32_t start, end;
     size_t n = 0;
 
-    while (next_run(map, &p, &start, &end))
+    while (cluster_map_next_run(map, &p, &start, &end))
         n++;
     return n;
 }
 
-static void write_worker(struct resp_out *out, const struct member *m, uint16_t worker)
+static size_t count_replicas(const struct engine *e, const struct cluster_map *map, uint32_t p)
 {
-    char id[WORKER_ID];
+    uint16_t member, worker;
+    unsigned i = 0;
+    size_t count = 0;
 
-    worker_id(m, worker, id);
+    while (cluster_map_next_replica(e, map, p, &i, &member, &worker))
+        count++;
+    return count;
+}
+
+static void write_worker(struct resp_out *out, const struct member *m, uint16_t worker,
+                         const char *id)
+{
     resp_array(out, 4);
     resp_text(out, m->address);
     resp_integer(out, m->worker_port + worker);
@@ -102,31 +38,26 @@ static void write_worker(struct resp_out *out, const struct member *m, uint16_t 
     resp_array(out, 0);
 }
 
-/* The other workers that serve reads of a partition, if they are told at all; returns how many. out may
- * be NULL: count only. */
-static size_t write_replicas(const struct engine *e, const struct cluster_map *map, uint32_t p,
-                             struct resp_out *out)
+/* The partitions from p on that are told as one run; returns where the next begins. With replicas each
+ * is told by itself: theirs differ. */
+static uint32_t run_end(const struct engine *e, const struct cluster_map *map, uint32_t p)
 {
-    const struct ring_walk *walk = &e->index->walk[p];
-    size_t count = 0;
+    uint32_t end = p + 1;
 
-    for (unsigned i = 0; e->conf.advertise_replicas && i < walk->primaries; i++) {
-        const struct member *m = &map->view->members[walk->member[i]];
-
-        if (walk->member[i] == map->member[p] || !is_up(m))
-            continue;
-        count++;
-        if (out != NULL)
-            write_worker(out, m, ring_worker_of(p, m->workers));
-    }
-    return count;
+    while (!e->conf.advertise_replicas && end < map->partitions &&
+           map->member[end] == map->member[p] && map->worker[end] == map->worker[p])
+        end++;
+    return end;
 }
 
 enum call_result cmd_cluster_slots(struct call *call)
 {
-    const struct cluster_map *map = the_map(call->engine);
+    const struct engine *e = call->engine;
+    const struct cluster_map *map = cluster_map_now(e);
     struct resp_out *out = call_out(call);
     struct resp_out list;
+    uint16_t member, worker;
+    char id[CLUSTER_MAP_ID];
     size_t runs = 0;
     uint32_t end;
 
@@ -134,16 +65,17 @@ enum call_result cmd_cluster_slots(struct call *call)
     for (uint32_t p = 0; map != NULL && p < map->partitions; p = end) {
         const struct member *m = &map->view->members[map->member[p]];
 
-        /* With replicas each partition is told by itself: theirs differ. */
-        for (end = p + 1; !call->engine->conf.advertise_replicas && end < map->partitions &&
-                          map->member[end] == map->member[p] && map->worker[end] == map->worker[p];)
-            end++;
-        size_t replicas = write_replicas(call->engine, map, p, NULL);
-        resp_array(&list, 3 + replicas);
+        end = run_end(e, map, p);
+        resp_array(&list, 3 + count_replicas(e, map, p));
         resp_integer(&list, p * map->slots_each);
         resp_integer(&list, (int64_t)end * map->slots_each - 1);
-        write_worker(&list, m, map->worker[p]);
-        write_replicas(call->engine, map, p, &list);
+        cluster_map_worker_id(m, map->worker[p], id);
+        write_worker(&list, m, map->worker[p], id);
+        for (unsigned i = 0; cluster_map_next_replica(e, map, p, &i, &member, &worker);) {
+            m = &map->view->members[member];
+            cluster_map_replica_id(map, p, m, worker, id);
+            write_worker(&list, m, worker, id);
+        }
         runs++;
     }
     resp_array(out, runs);
@@ -151,23 +83,9 @@ enum call_result cmd_cluster_slots(struct call *call)
     return CALL_DONE;
 }
 
-static void write_shard(struct resp_out *out, const struct cluster_map *map, const struct member *m,
-                        uint16_t worker, uint32_t at)
+static void write_shard_node(struct resp_out *out, const struct member *m, uint16_t worker,
+                             const char *id, const char *role)
 {
-    uint16_t p = map->first[at];
-    uint32_t start, end;
-    char id[WORKER_ID];
-
-    worker_id(m, worker, id);
-    resp_map(out, 2);
-    resp_text(out, "slots");
-    resp_array(out, 2 * count_runs(map, at));
-    while (next_run(map, &p, &start, &end)) {
-        resp_integer(out, start);
-        resp_integer(out, end);
-    }
-    resp_text(out, "nodes");
-    resp_array(out, 1);
     resp_map(out, 7);
     resp_text(out, "id");
     resp_text(out, id);
@@ -178,77 +96,171 @@ static void write_shard(struct resp_out *out, const struct cluster_map *map, con
     resp_text(out, "endpoint");
     resp_text(out, m->address);
     resp_text(out, "role");
-    resp_text(out, "master");
+    resp_text(out, role);
     resp_text(out, "replication-offset");
     resp_integer(out, 0);
     resp_text(out, "health");
     resp_text(out, "online");
 }
 
+static void write_shard(struct resp_out *out, const struct cluster_map *map, const struct member *m,
+                        uint16_t worker, uint32_t at)
+{
+    uint16_t p = map->first[at];
+    uint32_t start, end;
+    char id[CLUSTER_MAP_ID];
+
+    cluster_map_worker_id(m, worker, id);
+    resp_map(out, 2);
+    resp_text(out, "slots");
+    resp_array(out, 2 * count_runs(map, at));
+    while (cluster_map_next_run(map, &p, &start, &end)) {
+        resp_integer(out, start);
+        resp_integer(out, end);
+    }
+    resp_text(out, "nodes");
+    resp_array(out, 1);
+    write_shard_node(out, m, worker, id, "master");
+}
+
+/* A partition by itself, with its replicas. */
+static void write_partition(struct resp_out *out, const struct engine *e,
+                            const struct cluster_map *map, uint32_t p)
+{
+    const struct member *m = &map->view->members[map->member[p]];
+    uint16_t member, worker;
+    char id[CLUSTER_MAP_ID];
+
+    resp_map(out, 2);
+    resp_text(out, "slots");
+    resp_array(out, 2);
+    resp_integer(out, p * map->slots_each);
+    resp_integer(out, (p + 1u) * map->slots_each - 1);
+    resp_text(out, "nodes");
+    resp_array(out, 1 + count_replicas(e, map, p));
+    cluster_map_worker_id(m, map->worker[p], id);
+    write_shard_node(out, m, map->worker[p], id, "master");
+    for (unsigned i = 0; cluster_map_next_replica(e, map, p, &i, &member, &worker);) {
+        m = &map->view->members[member];
+        cluster_map_replica_id(map, p, m, worker, id);
+        write_shard_node(out, m, worker, id, "replica");
+    }
+}
+
 enum call_result cmd_cluster_shards(struct call *call)
 {
-    const struct cluster_map *map = the_map(call->engine);
-    struct resp_out *out = call_out(call);
-    size_t workers = 0;
+    const struct engine *e = call->engine;
+    const struct cluster_map *map = cluster_map_now(e);
+    struct resp_out list;
+    size_t shards = 0;
 
-    for (uint16_t i = 0; map != NULL && i < map->view->member_count; i++)
-        workers += is_up(&map->view->members[i]) ? map->view->members[i].workers : 0;
-    resp_array(out, workers);
+    resp_init(&list);
     for (uint16_t i = 0; map != NULL && i < map->view->member_count; i++) {
         const struct member *m = &map->view->members[i];
 
-        for (uint16_t w = 0; is_up(m) && w < m->workers; w++)
-            write_shard(out, map, m, w, i * LIMIT_WORKERS + w);
+        for (uint16_t w = 0; cluster_map_is_up(m) && w < m->workers; w++) {
+            uint32_t at = i * LIMIT_WORKERS + w;
+
+            if (e->conf.advertise_replicas && map->first[at] != CLUSTER_MAP_NONE)
+                continue;
+            write_shard(&list, map, m, w, at);
+            shards++;
+        }
     }
+    for (uint32_t p = 0; map != NULL && e->conf.advertise_replicas && p < map->partitions; p++) {
+        write_partition(&list, e, map, p);
+        shards++;
+    }
+    resp_array(call_out(call), shards);
+    resp_take(call_out(call), &list);
     return CALL_DONE;
+}
+
+/* What CLUSTER NODES says of a replica; no line end. */
+static void describe_replica(struct resp_out *text, const struct cluster_map *map, uint32_t p,
+                             uint16_t member, uint16_t worker)
+{
+    const struct member *m = &map->view->members[member];
+    char id[CLUSTER_MAP_ID], master[CLUSTER_MAP_ID];
+
+    cluster_map_replica_id(map, p, m, worker, id);
+    cluster_map_worker_id(&map->view->members[map->member[p]], map->worker[p], master);
+    resp_printf(text, "%s %s:%u@%u slave %s 0 0 %llu connected", id, m->address,
+                m->worker_port + worker, m->peer_port + worker, master,
+                (unsigned long long)map->view->epoch);
+}
+
+static void write_replica_line(void *arg, const struct cluster_map *map, uint32_t p,
+                               uint16_t member, uint16_t worker)
+{
+    describe_replica(arg, map, p, member, worker);
+    resp_raw(arg, "\n", 1);
 }
 
 enum call_result cmd_cluster_nodes(struct call *call)
 {
-    const struct cluster_map *map = the_map(call->engine);
+    const struct cluster_map *map = cluster_map_now(call->engine);
     struct resp_out text;
 
     resp_init(&text);
     for (uint16_t i = 0; map != NULL && i < map->view->member_count; i++) {
         const struct member *m = &map->view->members[i];
 
-        for (uint16_t w = 0; is_up(m) && w < m->workers; w++) {
+        for (uint16_t w = 0; cluster_map_is_up(m) && w < m->workers; w++) {
             bool myself = i == map->view->self && w == call->engine->worker;
-            uint16_t p = map->first[i * LIMIT_WORKERS + w];
+            uint32_t at = i * LIMIT_WORKERS + w;
+            uint16_t p = map->first[at];
             uint32_t start, end;
-            char id[WORKER_ID];
+            char id[CLUSTER_MAP_ID];
 
-            worker_id(m, w, id);
+            cluster_map_worker_id(m, w, id);
             resp_printf(&text, "%s %s:%u@%u %smaster - 0 0 %llu connected", id, m->address,
                         m->worker_port + w, m->peer_port + w, myself ? "myself," : "",
                         (unsigned long long)map->view->epoch);
-            while (next_run(map, &p, &start, &end))
+            while (cluster_map_next_run(map, &p, &start, &end))
                 resp_printf(&text, start == end ? " %u" : " %u-%u", start, end);
             resp_raw(&text, "\n", 1);
+            cluster_map_each_replica(call->engine, map, at, write_replica_line, &text);
         }
     }
     resp_take_text(call_out(call), &text);
     return CALL_DONE;
 }
 
+static void count_one(void *arg, const struct cluster_map *map, uint32_t p, uint16_t member,
+                      uint16_t worker)
+{
+    (void)map;
+    (void)p;
+    (void)member;
+    (void)worker;
+    ++*(unsigned *)arg;
+}
+
 enum call_result cmd_cluster_info(struct call *call)
 {
     const struct ring_view *v = call->engine->view;
-    bool ready = the_map(call->engine) != NULL;
-    unsigned workers = 0;
+    const struct cluster_map *map = cluster_map_now(call->engine);
+    bool ready = map != NULL;
+    unsigned workers = 0, replicas = 0;
     unsigned long long epoch = ready ? v->epoch : 0;
     char text[512];
 
-    for (uint16_t i = 0; ready && i < v->member_count; i++)
-        workers += is_up(&v->members[i]) ? v->members[i].workers : 0;
+    for (uint16_t i = 0; ready && i < v->member_count; i++) {
+        const struct member *m = &v->members[i];
+
+        for (uint16_t w = 0; cluster_map_is_up(m) && w < m->workers; w++, workers++)
+            cluster_map_each_replica(call->engine, map, i * LIMIT_WORKERS + w, count_one,
+                                     &replicas);
+    }
     snprintf(text, sizeof text,
              "cluster_state:%s\r\ncluster_slots_assigned:%u\r\ncluster_slots_ok:%u\r\n"
              "cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:%u\r\n"
              "cluster_size:%u\r\ncluster_current_epoch:%llu\r\ncluster_my_epoch:%llu\r\n"
              "cluster_stats_messages_sent:0\r\ncluster_stats_messages_received:0\r\n"
              "total_cluster_links_buffer_limit_exceeded:0\r\n",
-             ready ? "ok" : "fail", ready ? LIMIT_SLOTS : 0, ready ? LIMIT_SLOTS : 0, workers,
-             workers, epoch, epoch);
+             ready ? "ok" : "fail", ready ? LIMIT_SLOTS : 0, ready ? LIMIT_SLOTS : 0,
+             workers + replicas, workers, epoch, epoch);
     resp_verbatim(call_out(call), "txt", slice_str(text));
     return CALL_DONE;
 }
@@ -256,11 +268,11 @@ enum call_result cmd_cluster_info(struct call *call)
 enum call_result cmd_cluster_myid(struct call *call)
 {
     const struct ring_view *v = call->engine->view;
-    char id[WORKER_ID];
+    char id[CLUSTER_MAP_ID];
 
     if (v == NULL || v->self >= v->member_count)
         return call_error(call, "CLUSTERDOWN there is no ring yet");
-    worker_id(&v->members[v->self], call->engine->worker, id);
+    cluster_map_worker_id(&v->members[v->self], call->engine->worker, id);
     resp_text(call_out(call), id);
     return CALL_DONE;
 }
@@ -285,16 +297,17 @@ enum call_result cmd_cluster_managed(struct call *call)
 }
 
 /* Is argument 2 the id of a worker that is up? Replies Redis's error and returns false if not. */
-static bool known_worker(struct call *call)
+static bool known_worker(struct call *call, uint32_t *at)
 {
     const struct ring_view *v = call->engine->view;
-    char id[WORKER_ID];
+    char id[CLUSTER_MAP_ID];
 
     for (uint16_t i = 0; v != NULL && i < v->member_count; i++) {
         const struct member *m = &v->members[i];
 
-        for (uint16_t w = 0; is_up(m) && w < m->workers; w++) {
-            worker_id(m, w, id);
+        for (uint16_t w = 0; cluster_map_is_up(m) && w < m->workers; w++) {
+            cluster_map_worker_id(m, w, id);
+            *at = i * LIMIT_WORKERS + w;
             if (slice_equal(call->argv[2], slice_str(id)))
                 return true;
         }
@@ -304,14 +317,46 @@ static bool known_worker(struct call *call)
     return false;
 }
 
+struct replica_list {
+    struct resp_out out;
+    size_t count;
+};
+
+static void list_replica(void *arg, const struct cluster_map *map, uint32_t p, uint16_t member,
+                         uint16_t worker)
+{
+    struct replica_list *list = arg;
+    struct resp_out text;
+
+    resp_init(&text);
+    describe_replica(&text, map, p, member, worker);
+    resp_bulk(&list->out, slice_of(buf_head(&text.buf), buf_len(&text.buf)));
+    list->out.failed |= text.failed;
+    resp_free(&text);
+    list->count++;
+}
+
 enum call_result cmd_cluster_replicas(struct call *call)
 {
-    return known_worker(call) ? cmd_cluster_none(call) : CALL_DONE;
+    const struct cluster_map *map = cluster_map_now(call->engine);
+    struct replica_list list = {.count = 0};
+    uint32_t at;
+
+    if (!known_worker(call, &at))
+        return CALL_DONE;
+    resp_init(&list.out);
+    if (map != NULL)
+        cluster_map_each_replica(call->engine, map, at, list_replica, &list);
+    resp_array(call_out(call), list.count);
+    resp_take(call_out(call), &list.out);
+    return CALL_DONE;
 }
 
 enum call_result cmd_cluster_failure_reports(struct call *call)
 {
-    if (known_worker(call))
+    uint32_t at;
+
+    if (known_worker(call, &at))
         resp_integer(call_out(call), 0);
     return CALL_DONE;
 }

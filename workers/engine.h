@@ -25,7 +25,7 @@ struct engine_conf {
     uint32_t queue_limit;    /* commands of one connection that wait; 0: LIMIT_PIPELINE */
     uint32_t acl_log;        /* refusals remembered */
     uint32_t timeout_ms;     /* of a request that names none; for messages only */
-    bool advertise_replicas; /* CLUSTER SLOTS tells replicas, and they serve reads */
+    bool advertise_replicas; /* CLUSTER tells replicas, and they serve reads */
     bool allow_flush;        /* may clients delete everything? */
 };
 

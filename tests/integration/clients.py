@@ -135,6 +135,29 @@ def redis_py_as_a_cluster_client_goes_straight_to_the_owners():
 
 
 @with_redis
+def replicas_that_are_advertised_serve_reads_without_a_detour():
+    for k in (1, 2, 3):
+        with cluster.redis(k) as r:
+            equal(r("CONFIG", "SET", "advertise_replicas", "yes"), "OK")
+    client = redis.cluster.RedisCluster(host="127.0.0.1", port=cluster.port(1), read_from_replicas=True)
+    moved = [int(info(k, "stats")["moved"]) for k in (1, 2, 3)]
+    reads = [int(info(k)["coordinated_gets"]) for k in (1, 2, 3)]
+    for i in range(300):
+        equal(client.set(f"ar{i}", i), True)
+        equal([client.get(f"ar{i}") for _ in range(3)], [b"%d" % i] * 3)
+    equal([int(info(k, "stats")["moved"]) for k in (1, 2, 3)], moved, "MOVED answers")
+    shares = [int(info(k)["coordinated_gets"]) - before for k, before in zip((1, 2, 3), reads)]
+    if min(shares) < 200:
+        raise AssertionError(f"the nodes have served {shares} of 900 reads")
+    text = cli(1, "--cluster", "check", f"127.0.0.1:{cluster.port(1)}")
+    equal("[OK] All nodes agree about slots configuration." in text, True, text)
+    client.close()
+    for k in (1, 2, 3):
+        with cluster.redis(k) as r:
+            equal(r("CONFIG", "SET", "advertise_replicas", "no"), "OK")
+
+
+@with_redis
 def redis_py_goes_on_when_a_node_is_killed():
     client = redis.cluster.RedisCluster(host="127.0.0.1", port=cluster.port(1))
     acknowledged = {}

@@ -704,6 +704,74 @@ static void the_ring_is_told_as_a_redis_cluster(void **state)
     assert_non_null(strstr(got(fd), "faulty"));
 }
 
+static int count_of(const char *text, const char *part)
+{
+    int n = 0;
+
+    for (const char *at = text; (at = strstr(at, part)) != NULL; at++)
+        n++;
+    return n;
+}
+
+static void replicas_are_told_of_and_serve_reads_where_that_is_wanted(void **state)
+{
+    static struct ring_view view;
+    static struct ring_index index;
+    int pair[2];
+
+    (void)state;
+    give_a_ring(&view, &index);
+    EXPECT("CLUSTER REPLICAS 0200000000000000000000000000000000000001", "*0\r\n");
+    fake->engine.conf.advertise_replicas = true;
+    put_text(fd, "CLUSTER REPLICAS 0200000000000000000000000000000000000001\r\n");
+    const char *text = got(fd);
+    assert_memory_equal(text, "*1\r\n$", 5);
+    assert_non_null(
+        strstr(text, " 127.0.0.1:7002@17002 slave 0200000000000000000000000000000000000001 "));
+    put_text(fd, "CLUSTER NODES\r\n");
+    text = got(fd);
+    assert_int_equal(count_of(text, "master - "), 4);
+    assert_int_equal(count_of(text, "slave 0"), 4);
+    assert_int_equal(count_of(text, "myself"), 1);
+    put_text(fd, "CLUSTER SLOTS\r\n");
+    text = got(fd);
+    assert_memory_equal(text, "*128\r\n*4\r\n:0\r\n:127\r\n", 20);
+    assert_int_equal(count_of(text, "127.0.0.1"), 128);
+    assert_int_equal(count_of(text, "127.0.0.2"), 128);
+    put_text(fd, "CLUSTER SHARDS\r\n");
+    text = got(fd);
+    assert_memory_equal(text, "*128\r\n", 6);
+    int replicas = 0;
+    for (; *text != '\0'; text = got(fd)) /* it is more than fits into the text at once */
+        replicas += count_of(text, "replica\r\n");
+    assert_in_range(replicas, 127, 128);
+    put_text(fd, "CLUSTER INFO\r\n");
+    assert_non_null(strstr(got(fd), "cluster_known_nodes:8\r\ncluster_size:4\r\n"));
+    /* Of both keys the master is on the other node; of one its replica is this worker. */
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_non_null(clients_adopt(fake->clients, pair[1], CLIENTS_WORKER));
+    uint16_t foo = ring_worker_of(95, 2), other = 0;
+    char key[16] = "";
+    for (int i = 0; other == 0; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        uint16_t slot = position_slot_of_key(slice_str(key));
+        other = slot >= 8192 && ring_worker_of(slot >> 7, 2) != foo ? slot : 0;
+    }
+    fake->engine.worker = foo;
+    put_text(pair[0], "GET foo\r\n");
+    assert_string_equal(got(pair[0]), "$-1\r\n");
+    put_text(pair[0], "SET foo 1\r\n");
+    assert_memory_equal(got(pair[0]), "-MOVED 12182 127.0.0.2:700", 26);
+    put_text(pair[0], "GET ");
+    put_text(pair[0], key);
+    put_text(pair[0], "\r\n");
+    assert_memory_equal(got(pair[0]), "-MOVED ", 7);
+    fake->engine.conf.advertise_replicas = false;
+    put_text(pair[0], "GET foo\r\n");
+    assert_memory_equal(got(pair[0]), "-MOVED 12182 127.0.0.2:700", 26);
+    close(pair[0]);
+}
+
 static void versions_are_shown_and_merged(void **state)
 {
     char text[512], context[256];
@@ -791,6 +859,7 @@ int main(void)
         T(the_largest_unread_output_goes_first),
         T(worker_ports_redirect_ten_times_and_then_serve),
         T(the_ring_is_told_as_a_redis_cluster),
+        T(replicas_are_told_of_and_serve_reads_where_that_is_wanted),
         T(versions_are_shown_and_merged),
         T(a_drain_ends_everything),
     };
