@@ -419,12 +419,16 @@ static void take_read(struct coord *c, uint16_t member, const struct msg_READ_DO
     coord_get_event(c, r, event);
 }
 
-static void take_outcome(struct coord *c, uint64_t id, const struct msg *m)
+static void take_outcome(struct coord *c, const struct asker *from, uint64_t id,
+                         const struct msg *m)
 {
     struct request *r = table_find(&c->table, id);
-    uint8_t kind = m->kind == MSG_PUT_DONE ? REQUEST_PUT_AWAY : REQUEST_GET_AWAY;
+    bool write = m->kind == MSG_PUT_DONE;
 
-    if (r == NULL || r->kind != kind)
+    /* Of a write only the one who has it now can tell: a refusal that comes twice is none of the next. */
+    if (r == NULL || r->kind != (write ? REQUEST_PUT_AWAY : REQUEST_GET_AWAY) ||
+        (write && (r->member[r->u.forward.at] != from->member ||
+                   r->worker[r->u.forward.at] != from->worker)))
         coord_count(c, COORD_LATE_ANSWER, 1);
     else
         coord_forward_done(c, r, m);
@@ -462,10 +466,10 @@ void coord_receive(struct coord *c, uint16_t member, uint16_t worker, const stru
         take_read(c, member, &m->u.READ_DONE);
         break;
     case MSG_PUT_DONE:
-        take_outcome(c, m->u.PUT_DONE.request, m);
+        take_outcome(c, &asker, m->u.PUT_DONE.request, m);
         break;
     case MSG_GET_DONE:
-        take_outcome(c, m->u.GET_DONE.request, m);
+        take_outcome(c, &asker, m->u.GET_DONE.request, m);
         break;
     default: /* HELLO, PING and PONG are the host's business */
         break;

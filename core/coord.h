@@ -10,8 +10,9 @@
  *     is reachable, this node coordinates as a fallback, with its own vnode of that partition.
  *   A request that came by a forward is never forwarded again: whoever gets it coordinates.
  *   A forwarded write whose answer is lost ends as -ERR_UNKNOWN and is never sent elsewhere; a
- *   forwarded read is retried at another replica. A write that this worker cannot store (its disk is
- *   full or damaged) has not happened, and is forwarded too.
+ *   forwarded read is retried at another replica. A write that this worker cannot take (its disk is
+ *   full or damaged, its vnode was away for too long) has not happened, and is forwarded too; one that
+ *   was refused so by the worker it was forwarded to goes on to the next.
  *
  * A worker that was silent once is not waited for again until something is heard of it.
  *

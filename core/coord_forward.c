@@ -1,6 +1,6 @@
 /* Requests sent on to another coordinator: to the worker of this node that owns the partition, or to
- * another node of the walk. A write is sent once; once it may have left, its outcome is the other's
- * to tell, or unknown. A read goes on to the next node when its first one fails or dawdles. Runs in
+ * another node of the walk. A write goes to the next node only when the one before has said that it has
+ * not done any of it; otherwise its outcome is the other's to tell, or unknown. A read goes on to the next node when its first one fails or dawdles. Runs in
  * workers and in the simulator. */
 #include "core/coord_impl.h"
 
@@ -84,32 +84,55 @@ static void end_put(struct coord *c, struct request *r, const struct coord_reply
     coord_answer_put(c, &asker, reply);
 }
 
+enum passed { PASSED_ON, PASSED_HERE, PASSED_NOWHERE };
+
+/* Send a write to the first candidate from index `from` on that can be sent to; PASSED_HERE: it is this
+ * worker's turn. */
+static enum passed pass_put(struct coord *c, struct request *r, uint8_t from,
+                            const struct msg_PUT *put)
+{
+    struct msg m = {.kind = MSG_PUT, .u.PUT = *put};
+
+    m.u.PUT.request = r->id;
+    m.u.PUT.epoch = c->view->epoch;
+    m.u.PUT.timeout_ms = patience_ms(c, r->deadline_us);
+    for (uint8_t i = from; i < r->u.forward.count; i++) {
+        bool here = is_here(c, r, i);
+
+        if (here && !r->u.forward.not_here)
+            return PASSED_HERE;
+        if (here || coord_send(c, r->member[i], r->worker[i], &m) != 0)
+            continue;
+        r->u.forward.at = i;
+        coord_count(c, from == 0 ? COORD_PUT_FORWARDED : COORD_PUT_REROUTED, 1);
+        table_schedule(&c->table, r, coord_forward_due(r));
+        return PASSED_ON;
+    }
+    return PASSED_NOWHERE;
+}
+
 int coord_forward_put(struct coord *c, const struct asker *asker, const struct place *place,
                       const struct msg_PUT *put, int failed)
 {
     struct request *r = begin(c, asker, place, REQUEST_PUT_AWAY, put->timeout_ms);
-    struct msg m = {.kind = MSG_PUT, .u.PUT = *put};
 
     if (r == NULL)
         return -ERR_BUSY;
-    m.u.PUT.request = r->id;
-    m.u.PUT.epoch = c->view->epoch;
-    m.u.PUT.timeout_ms = patience_ms(c, r->deadline_us);
-    for (uint8_t i = 0; i < r->u.forward.count; i++) {
-        if (is_here(c, r, i) && failed != 0)
-            continue;
-        if (is_here(c, r, i)) {
-            coord_release(c, r);
-            return coord_put_here(c, asker, place, put);
-        }
-        if (coord_send(c, r->member[i], r->worker[i], &m) != 0)
-            continue;
-        r->u.forward.at = i;
-        coord_count(c, COORD_PUT_FORWARDED, 1);
-        table_schedule(&c->table, r, coord_forward_due(r));
+    r->u.forward.not_here = failed != 0;
+    switch (pass_put(c, r, 0, put)) {
+    case PASSED_HERE:
+        coord_release(c, r);
+        return coord_put_here(c, asker, place, put);
+    case PASSED_ON:
+        /* It is kept in case it is refused, unless that would leave others without room. */
+        r->u.forward.again = coord_kept_blocks(put) <= c->holds.free / 2;
+        if (r->u.forward.again)
+            coord_keep_put(c, r, &r->u.forward.kept, put);
         if (COORD_BUG(FORWARD_RESENT))
             end_put(c, r, &(struct coord_reply){.flags = PUT_APPLIED});
         return 0;
+    case PASSED_NOWHERE:
+        break;
     }
     /* Nobody could be sent to: nothing has happened, and nothing will. */
     if (failed != 0) {
@@ -121,6 +144,42 @@ int coord_forward_put(struct coord *c, const struct asker *asker, const struct p
             &(struct coord_reply){.status = -ERR_NOQUORUM,
                                   .need = coord_wanted(put->w, place->rule->w, place->n)});
     return 0;
+}
+
+/* Does this answer say that the coordinator can not take the write, and has not done any of it? (One that
+ * is busy has let it wait for nearly all the time that there is.) */
+static bool is_refused(uint32_t status)
+{
+    return status == ERR_NOTWHOLE || status == ERR_STALE || status == ERR_UNAVAILABLE ||
+           status == ERR_DISKFULL || status == ERR_CORRUPT || status == ERR_IO;
+}
+
+/* A write that was refused goes to the next candidate; if there is none, the refusal is its answer. */
+static void put_again(struct coord *c, struct request *r, int status)
+{
+    struct asker asker = r->asker;
+    struct place place;
+    struct msg_PUT put;
+
+    while (r->u.forward.again && c->now_us < r->deadline_us &&
+           coord_kept_put(c, r, &r->u.forward.kept, &put)) {
+        enum passed passed = pass_put(c, r, r->u.forward.at + 1, &put);
+
+        if (passed == PASSED_ON)
+            return;
+        if (passed == PASSED_NOWHERE)
+            break;
+        put.timeout_ms = patience_ms(c, r->deadline_us);
+        status = coord_place(c, put.key, &place) && place.mine
+                     ? coord_put_here(c, &asker, &place, &put)
+                     : -ERR_STALE;
+        if (status == 0) {
+            coord_release(c, r);
+            return;
+        }
+        r->u.forward.not_here = true;
+    }
+    end_put(c, r, &(struct coord_reply){.status = status});
 }
 
 /* ---- Reads. */
@@ -219,6 +278,10 @@ void coord_forward_done(struct coord *c, struct request *r, const struct msg *m)
     if (m->kind == MSG_PUT_DONE) {
         const struct msg_PUT_DONE *done = &m->u.PUT_DONE;
 
+        if (is_refused(done->status) && !COORD_BUG(REFUSAL_IS_FINAL)) {
+            put_again(c, r, -(int)done->status);
+            return;
+        }
         end_put(c, r,
                 &(struct coord_reply){.status = -(int)done->status,
                                       .need = done->need,
@@ -252,6 +315,8 @@ void coord_forward_lost(struct coord *c, struct request *r, bool timeout)
     if (r->kind == REQUEST_PUT_AWAY) {
         if (COORD_BUG(FORWARD_LOST_IS_OK))
             end_put(c, r, &(struct coord_reply){.flags = PUT_APPLIED});
+        else if (COORD_BUG(LOST_IS_RESENT))
+            put_again(c, r, -ERR_UNKNOWN);
         else
             end_put(c, r, &(struct coord_reply){.status = -ERR_UNKNOWN});
         return;

@@ -131,21 +131,24 @@ enum request_kind {
     REQUEST_PARKED /* a write that came from another and cannot be taken just now */
 };
 
+/* What is left of a PUT message besides key, context and (in `old`) value. */
+struct kept {
+    uint64_t expiry, request_id;
+    uint32_t flags;
+    uint8_t op, w, pw, dw;
+};
+
 /* A request sent on to another coordinator; `member` and `worker` of the request list those who
  * may coordinate it, in order. */
 struct forward {
     uint8_t count, at; /* at: whom it was sent to last */
     uint8_t r, pr;     /* of a read, as its client put it */
     uint8_t need;      /* of a read: what r means here */
+    bool again;        /* a write: `kept` holds it, so that it can be sent once more */
+    bool not_here;     /* a write: this worker has tried, and cannot */
     uint32_t flags;    /* of a read */
     uint64_t hop_us;   /* a read goes on to the next one then */
-};
-
-/* What is left of a PUT message besides key, context and (in `old`) value. */
-struct parked {
-    uint64_t expiry, request_id;
-    uint32_t flags;
-    uint8_t op, w, pw, dw;
+    struct kept kept;
 };
 
 struct request {
@@ -174,7 +177,7 @@ struct request {
         struct put put;
         struct get get;
         struct forward forward;
-        struct parked parked;
+        struct kept parked;
     } u;
 };
 
@@ -331,6 +334,14 @@ uint64_t coord_forward_due(const struct request *r);
 int coord_park_put(struct coord *c, const struct asker *asker, const struct msg_PUT *put,
                    uint64_t deadline_us);
 void coord_park_retry(struct coord *c, struct request *r);
+/* Blocks of c->holds that a write takes. */
+uint64_t coord_kept_blocks(const struct msg_PUT *put);
+/* Have the request hold a write, for which there are blocks. */
+void coord_keep_put(struct coord *c, struct request *r, struct kept *kept,
+                    const struct msg_PUT *put);
+/* The write again, in scratch_b; request, epoch and timeout are left 0. false: no memory. */
+bool coord_kept_put(struct coord *c, const struct request *r, const struct kept *kept,
+                    struct msg_PUT *out);
 
 /* coord_replica.c */
 

@@ -131,6 +131,15 @@ static void account_for(const struct sim *s, const struct key *key, struct bits 
     }
 }
 
+static unsigned events_of(const struct write *w)
+{
+    unsigned count = 0;
+
+    for (int i = 0; i < SIM_WORDS; i++)
+        count += (unsigned)__builtin_popcountll(w->events.w[i]);
+    return count;
+}
+
 /* The siblings of an object as events; those just issued become events here, with what they
  * supersede taken from `before`, the coordinator's siblings. */
 static void siblings_of(struct sim *s, unsigned k, const struct object *o,
@@ -153,6 +162,9 @@ static void siblings_of(struct sim *s, unsigned k, const struct object *o,
             struct write_event *e = &key->event[key->event_count];
             uint32_t write = write_of_sibling(s, k, o, &x);
 
+            /* Its client has asked once: those without an id are not sent again once they were taken. */
+            if (s->write[write].request_id == 0 && events_of(&s->write[write]) > 0)
+                sim_fail(s, "write %u of %s was carried out twice", write, key->name);
             *e = (struct write_event){
                 .dot = x.dot, .write = write, .node = (uint8_t)s->storing, .at_us = s->now};
             e->direct = s->write[write].has_context ? s->write[write].seen : *before;
@@ -173,15 +185,6 @@ static void siblings_of(struct sim *s, unsigned k, const struct object *o,
             sim_fail(s, "%s has a damaged value", key->name);
         bits_add(out, (unsigned)issued->event);
     }
-}
-
-static unsigned events_of(const struct write *w)
-{
-    unsigned count = 0;
-
-    for (int i = 0; i < SIM_WORDS; i++)
-        count += (unsigned)__builtin_popcountll(w->events.w[i]);
-    return count;
 }
 
 bool oracle_stranded(struct sim *s, unsigned k, unsigned e)
@@ -608,7 +611,8 @@ void oracle_failed(struct sim *s, const struct request *r, const struct coord_re
     unsigned all = 0, primaries = 0;
 
     if (s->ring != NULL || reply->status == -ERR_BUSY || reply->status == -ERR_SIBLINGS ||
-        reply->status == -ERR_NOTWHOLE || s->net.loss > 0 || r->accepted_at < MS(600))
+        (reply->status == -ERR_NOTWHOLE && !r->is_write) || s->net.loss > 0 ||
+        r->accepted_at < MS(600))
         return;
     uint32_t well = well_connected(s, r->node, r->accepted_at - MS(500));
 

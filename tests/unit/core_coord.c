@@ -590,6 +590,96 @@ static void test_parked_write(void **state)
     finish(k);
 }
 
+static void test_refused_forward(void **state)
+{
+    struct kit *k = cluster(5, 1, three);
+    struct kit_node *outside = kit_node(k, kit_walk(k, 0, 3), 0);
+    struct kit_node *first = kit_node(k, kit_walk(k, 0, 0), 0),
+                    *second = kit_node(k, kit_walk(k, 0, 1), 0);
+    char value[3000];
+    struct msg_PUT m = set(k, 0, "a");
+
+    (void)state;
+    /* The next one takes it, whole. */
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = 0;
+    m.value = slice_str(value);
+    m.flags = PUT_WANT_CONTEXT;
+    first->dot_error = -ERR_NOTWHOLE;
+    struct kit_reply *r = do_put(k, outside, m);
+
+    assert_true(r->status == 0 && r->got >= 2 && buf_len(&r->context) > 0);
+    assert_int_equal(k->events[COORD_PUT_REROUTED], 1);
+    assert_int_equal(second->dots, 1);
+    first->dot_error = 0;
+    m.flags = PUT_RETURN_OLD;
+    m.value = slice_str("b");
+    m.w = 1;
+    uint64_t t = put(k, outside, m);
+
+    kit_settle(k);
+    struct slice old = kit_bytes(&k->replies[t].object);
+    assert_non_null(memmem(old.data, old.len, value, sizeof value - 1));
+    /* When all refuse, and this worker too, that is the answer. */
+    for (uint32_t i = 0; i < 5; i++)
+        kit_node(k, kit_walk(k, 0, i), 0)->dot_error = -ERR_NOTWHOLE;
+    assert_int_equal(do_put(k, outside, set(k, 0, "c"))->status, -ERR_NOTWHOLE);
+    /* This worker takes what all primaries refuse. */
+    outside->dot_error = 0;
+    assert_int_equal(do_put(k, outside, set(k, 0, "d"))->status, 0);
+    assert_int_equal(outside->dots, 1);
+    for (uint32_t i = 0; i < 5; i++)
+        kit_node(k, kit_walk(k, 0, i), 0)->dot_error = 0;
+    assert_true(shows(k, do_get(k, outside, 0, 0), "b d")); /* it had not seen b */
+    finish(k);
+}
+
+/* A refusal that comes twice says nothing of the one who has the write then. */
+static void test_refusal_twice(void **state)
+{
+    struct kit *k = cluster(5, 1, three);
+    struct kit_node *outside = kit_node(k, kit_walk(k, 0, 3), 0);
+    struct kit_node *first = kit_node(k, kit_walk(k, 0, 0), 0);
+    uint64_t dots = 0;
+
+    (void)state;
+    first->dot_error = -ERR_NOTWHOLE;
+    uint64_t t = put(k, outside, set(k, 0, "a"));
+
+    kit_deliver(k, 0, false); /* PUT */
+    assert_int_equal(k->messages[0].m.kind, MSG_PUT_DONE);
+    kit_deliver(k, 0, true);
+    for (uint32_t i = 0; i < k->message_count; i++)
+        if (k->messages[i].m.kind == MSG_PUT_DONE)
+            kit_deliver(k, i, false);
+    kit_settle(k);
+    assert_int_equal(k->replies[t].status, 0);
+    for (uint32_t i = 0; i < 5; i++)
+        dots += kit_node(k, kit_walk(k, 0, i), 0)->dots;
+    assert_int_equal(dots, 1);
+    finish(k);
+}
+
+static void test_forward_too_large_to_keep(void **state)
+{
+    struct kit *k = cluster(5, 1, three);
+    struct kit_node *outside = kit_node(k, kit_walk(k, 0, 3), 0);
+    struct kit_node *first = kit_node(k, kit_walk(k, 0, 0), 0);
+    char *value = malloc(6 << 20);
+    struct msg_PUT m = set(k, 0, "");
+
+    (void)state;
+    assert_non_null(value);
+    memset(value, 'v', 6 << 20);
+    m.value = slice_of(value, 6 << 20);
+    first->dot_error = -ERR_NOTWHOLE;
+    assert_int_equal(do_put(k, outside, m)->status, -ERR_NOTWHOLE);
+    first->dot_error = 0;
+    assert_int_equal(do_put(k, outside, m)->status, 0);
+    free(value);
+    finish(k);
+}
+
 static void test_crashed_sibling(void **state)
 {
     struct kit *k = cluster(3, 2, three);
@@ -769,6 +859,9 @@ int main(void)
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_forward_lost),
         cmocka_unit_test(test_parked_write),
+        cmocka_unit_test(test_refused_forward),
+        cmocka_unit_test(test_refusal_twice),
+        cmocka_unit_test(test_forward_too_large_to_keep),
         cmocka_unit_test(test_crashed_sibling),
         cmocka_unit_test(test_read_repair),
         cmocka_unit_test(test_damaged_replica),
