@@ -120,7 +120,7 @@ static bool more(struct load *l)
             l->verify_next++;
         return l->verify_next < l->next_unique;
     }
-    if (l->unique && l->next_unique >= l->keys)
+    if (l->enough || (l->unique && l->next_unique >= l->keys))
         return false;
     if (l->requests != 0 && l->issued >= l->requests)
         return false;

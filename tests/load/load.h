@@ -18,6 +18,7 @@
 #include "base/rand.h"
 #include "ipc/loop.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -117,6 +118,7 @@ struct load {
     struct op *again; /* to be sent again */
     struct loop_timer tick;
     bool filling, verifying, stopping;
+    volatile sig_atomic_t enough; /* the load is to end now; what is verified after it is not */
     uint64_t last_success_us, longest_gap_us, longest_gap_at_us;
     struct counts set, get;
     struct reason reasons[LOAD_REASONS];

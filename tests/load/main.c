@@ -28,14 +28,17 @@ static const char usage[] =
     "  --requests N | --seconds S   how much, or how long (10 s); --rate N operations a second at "
     "most\n"
     "  --fill                 write every key once before\n"
-    "  --unique               write every key once, in order, and note which were acknowledged\n"
-    "  --verify               after --unique, read all acknowledged keys back and count the lost\n"
+    "  --unique               write every key once, in order, and note which were acknowledged;\n"
+    "                         --from N: beginning with this one\n"
+    "  --verify               after --unique, read all acknowledged keys back and count the lost;\n"
+    "                         without it, read every key once instead of any other load\n"
     "  --wait N               after each batch WAIT for N replicas\n"
     "  --retry                send again elsewhere what broke, timed out or was told to try again\n"
     "  --timeout MS           of an attempt (100 with --retry, else 10000); --patience MS for all "
     "(10000)\n"
     "  --at SECONDS:COMMAND   run a shell command in the middle; up to 8 times\n"
-    "  --json                 one line of JSON instead of a table\n";
+    "  --json                 one line of JSON instead of a table\n"
+    "SIGTERM ends the load early: what follows it, and the report, still come.\n";
 
 struct happening {
     double at;
@@ -48,6 +51,12 @@ static struct load the_load;
 static struct happening happenings[EVENTS];
 static int happening_count;
 static bool json, fill, verify;
+
+static void on_terminate(int number)
+{
+    (void)number;
+    the_load.enough = 1;
+}
 
 static void on_happening(void *arg)
 {
@@ -170,14 +179,17 @@ static void add_happening(const char *text)
     happenings[happening_count++].command = colon + 1;
 }
 
-static const struct option options[] = {
-    {"protocol", 1, 0, 'p'}, {"cluster", 0, 0, 'c'},  {"clients", 1, 0, 'n'},
-    {"depth", 1, 0, 'd'},    {"set", 1, 0, 's'},      {"keys", 1, 0, 'k'},
-    {"size", 1, 0, 'z'},     {"requests", 1, 0, 'r'}, {"seconds", 1, 0, 't'},
-    {"rate", 1, 0, 'a'},     {"fill", 0, 0, 'f'},     {"unique", 0, 0, 'u'},
-    {"verify", 0, 0, 'v'},   {"wait", 1, 0, 'w'},     {"retry", 0, 0, 'y'},
-    {"timeout", 1, 0, 'o'},  {"patience", 1, 0, 'P'}, {"at", 1, 0, 'A'},
-    {"json", 0, 0, 'j'},     {"help", 0, 0, 'h'},     {0, 0, 0, 0}};
+static const struct option options[] = {{"protocol", 1, 0, 'p'}, {"cluster", 0, 0, 'c'},
+                                        {"clients", 1, 0, 'n'},  {"depth", 1, 0, 'd'},
+                                        {"set", 1, 0, 's'},      {"keys", 1, 0, 'k'},
+                                        {"size", 1, 0, 'z'},     {"requests", 1, 0, 'r'},
+                                        {"seconds", 1, 0, 't'},  {"rate", 1, 0, 'a'},
+                                        {"fill", 0, 0, 'f'},     {"unique", 0, 0, 'u'},
+                                        {"verify", 0, 0, 'v'},   {"wait", 1, 0, 'w'},
+                                        {"retry", 0, 0, 'y'},    {"timeout", 1, 0, 'o'},
+                                        {"patience", 1, 0, 'P'}, {"at", 1, 0, 'A'},
+                                        {"from", 1, 0, 'F'},     {"json", 0, 0, 'j'},
+                                        {"help", 0, 0, 'h'},     {0, 0, 0, 0}};
 
 static void set_number(struct load *l, int c, const char *text)
 {
@@ -204,6 +216,9 @@ static void set_number(struct load *l, int c, const char *text)
         break;
     case 'a':
         l->rate = n;
+        break;
+    case 'F':
+        l->next_unique = l->verify_next = n;
         break;
     case 'w':
         l->wait_replicas = (uint32_t)n;
@@ -270,7 +285,7 @@ static void parse(struct load *l, int argc, char **argv)
         fputs("bench-load: built without nghttp2 (libnghttp2-dev): no etcd\n", stderr);
         exit(77);
     }
-    if (l->requests == 0 && l->seconds == 0 && !l->unique)
+    if (l->requests == 0 && l->seconds == 0 && !l->unique && !verify)
         l->seconds = 10;
     if (l->timeout_us == 0)
         l->timeout_us = l->retry ? 100000 : 10000000;
@@ -279,10 +294,11 @@ static void parse(struct load *l, int argc, char **argv)
 static void prepare(struct load *l)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGTERM, on_terminate);
     l->loop = loop_new();
     l->lane = calloc(l->lanes, sizeof *l->lane);
     l->value = malloc(LOAD_VALUE);
-    l->acknowledged = calloc(1, l->unique ? l->keys / 8 + 1 : 1);
+    l->acknowledged = calloc(1, l->keys / 8 + 1);
     ASSERT(l->loop != NULL && l->lane != NULL && l->value != NULL && l->acknowledged != NULL);
     rand_seed(&l->rand, 1);
     for (uint32_t i = 0; i < LOAD_VALUE; i++)
@@ -290,6 +306,10 @@ static void prepare(struct load *l)
     for (uint32_t i = 0; i < l->lanes; i++) {
         l->lane[i].load = l;
         l->lane[i].index = i;
+    }
+    if (verify && !l->unique) {
+        memset(l->acknowledged, 0xff, l->keys / 8 + 1);
+        l->next_unique = l->keys;
     }
     if (l->cluster)
         resp_load_slots(l);
@@ -320,13 +340,14 @@ int main(int argc, char **argv)
                  loop_now_us(l->loop) + (uint64_t)(happenings[i].at * 1e6), on_happening,
                  &happenings[i]);
     cpu = cpu_seconds();
-    run_phase(l);
+    if (l->unique || !verify)
+        run_phase(l);
     seconds = (double)(l->end_us - l->start_us) / 1e6;
     cpu = cpu_seconds() - cpu;
     for (int i = 0; i < happening_count; i++)
         if (happenings[i].pid > 0)
             waitpid(happenings[i].pid, NULL, 0);
-    if (verify && l->unique) {
+    if (verify) {
         l->verifying = true;
         l->retry = true;
         run_phase(l);
