@@ -71,6 +71,11 @@ void round_ended(struct antientropyd *a, uint32_t partition, const struct node_i
 /* standing.c: what follows from an agreement. */
 void standing_agreed(struct antientropyd *a, uint32_t partition, const struct node_id *peer,
                      const struct repair_STATE_DONE *vnode, uint64_t as_of_ms);
+/* A surplus vnode has nothing that the peer asked last lacks. */
+void standing_given(struct antientropyd *a, uint32_t partition,
+                    const struct repair_STATE_DONE *vnode);
+/* This node is no member of the ring any more: all that it has is to be given away. */
+bool standing_has_left(const struct antientropyd *a);
 void standing_tick(struct antientropyd *a);
 /* Has the vnode (with this state) anything to do with exchanges now? Looks after those that have no
  * other replicas. */

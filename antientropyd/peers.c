@@ -171,11 +171,12 @@ static int verify(const struct peer *p, const struct repair_HELLO *h)
     return mac_equal(proof, h->proof.data, MAC_BYTES) ? 0 : -ERR_DENIED;
 }
 
+/* One that has left still has things to give. */
 static bool is_member(const struct peers *s, const struct node_id *id)
 {
     uint16_t i = s->view == NULL ? RING_NO_OWNER : ring_find(s->view, id);
 
-    return i != RING_NO_OWNER && i != s->view->self && s->view->members[i].state != MEMBER_LEFT;
+    return i != RING_NO_OWNER && i != s->view->self;
 }
 
 /* The called hears the caller's first HELLO. */

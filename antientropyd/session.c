@@ -273,16 +273,15 @@ static void fill_side(struct session *s)
         s->mine.flags |= EXCHANGE_SURPLUS;
 }
 
+/* What this node only keeps for others may still be written to, unless it has left the ring. */
 static bool is_worth_it(const struct session *s)
 {
     const struct antientropyd *a = s->owner;
     const struct vnode_info *v = &a->vnodes.info[s->partition];
-    uint64_t now = clock_wall_ms();
+    uint64_t quiet_ms = standing_has_left(a) ? 0 : a->conf.limits.surplus_after_ms;
 
-    /* What this node only keeps for others is still being written to. */
     return !s->ours || !v->surplus ||
-           (s->vnode.dirty_since == 0 &&
-            now >= s->vnode.last_write + a->conf.limits.surplus_after_ms);
+           (s->vnode.dirty_since == 0 && clock_wall_ms() >= s->vnode.last_write + quiet_ms);
 }
 
 static void on_state(void *arg, const struct repair *answer)
@@ -314,6 +313,11 @@ static void on_state(void *arg, const struct repair *answer)
         give_up(s, v->filled_ms != 0 ? -ERR_BUSY : -ERR_AGAIN);
         return;
     }
+    if (s->ours && v->surplus && horizon_agreement(&v->agreed, &s->peer_id) > 0) {
+        standing_given(a, s->partition, &s->vnode); /* it has all that is here: once is enough */
+        give_up(s, -ERR_AGAIN);
+        return;
+    }
     fill_side(s);
     s->state = SESSION_RUNNING;
     if (s->ours) {
@@ -336,13 +340,19 @@ static void on_state(void *arg, const struct repair *answer)
     settle(s);
 }
 
+/* Does somebody wait for what lies in write buffers? */
+static bool wants_flush(const struct session *s)
+{
+    const struct antientropyd *a = s->owner;
+
+    return a->vnodes.info[s->partition].filled_ms != 0 || standing_has_left(a) ||
+           (a->view.phase[s->partition] == RING_FENCED && change_wants(a, s->partition));
+}
+
 static int ask_state(struct session *s)
 {
     struct repair m = {.kind = REPAIR_STATE,
-                       .u.STATE = {.partition = s->partition,
-                                   .flush = s->owner->vnodes.info[s->partition].filled_ms != 0 ||
-                                            (s->owner->view.phase[s->partition] == RING_FENCED &&
-                                             change_wants(s->owner, s->partition))}};
+                       .u.STATE = {.partition = s->partition, .flush = wants_flush(s)}};
 
     s->asked_ms = clock_wall_ms();
     s->state = SESSION_ASKING;

@@ -66,13 +66,19 @@ static void ask_drop(struct antientropyd *a, uint32_t p, const struct repair_STA
         counter_add(a->counters, CTR_repair_vnodes_dropped, 1);
 }
 
+bool standing_has_left(const struct antientropyd *a)
+{
+    return a->view.self != RING_NO_OWNER && a->view.members[a->view.self].state == MEMBER_LEFT;
+}
+
 static void review(struct antientropyd *a, uint32_t p, const struct repair_STATE_DONE *vnode)
 {
     struct vnode_info *v = &a->vnodes.info[p];
     const struct ring_walk *walk = &a->index.walk[p];
 
     if (v->surplus) {
-        if (horizon_complete(&v->agreed, &a->view, walk, 0, true))
+        /* One that has left does not wait for the dead: those who live have it by now. */
+        if (horizon_complete(&v->agreed, &a->view, walk, 0, !standing_has_left(a)))
             ask_drop(a, p, vnode);
         return;
     }
@@ -84,6 +90,12 @@ static void review(struct antientropyd *a, uint32_t p, const struct repair_STATE
     } else if (a->index.other[p].count == 0) {
         ask_horizon(a, p, vnode, walk);
     }
+}
+
+void standing_given(struct antientropyd *a, uint32_t partition,
+                    const struct repair_STATE_DONE *vnode)
+{
+    review(a, partition, vnode);
 }
 
 void standing_agreed(struct antientropyd *a, uint32_t partition, const struct node_id *peer,

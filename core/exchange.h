@@ -33,8 +33,8 @@
  * it drops it.
  *
  * A surplus vnode (EXCHANGE_SURPLUS: its node is no replica of the partition) only gives: it takes
- * nothing that it does not have in some version. Agreement then means that the other side has all that it
- * has.
+ * nothing, not even newer versions of what it has, for then it would never be done with keys that are
+ * written to all the time. Agreement means that the other side has all that it has.
  *
  * Bad input from the peer (unknown or unexpected message, unsorted list, position outside the
  * partition or outside the nodes asked for, wrong depth or length, more than was allowed) is

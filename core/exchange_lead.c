@@ -269,7 +269,7 @@ static enum diff_kind judge(const struct exchange *x, const struct exchange_entr
             return DIFF_DEAD_HERE;
         return they_give ? DIFF_NONE : DIFF_PUSH;
     }
-    return DIFF_BOTH; /* a surplus vnode, too, hears of what has become of what it has */
+    return i_give ? DIFF_PUSH : they_give ? DIFF_PULL : DIFF_BOTH;
 }
 
 static void take_looked(struct exchange *x, const struct repair_LOOKED *m)

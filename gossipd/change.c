@@ -18,8 +18,7 @@
 
 /* ---- what workers and antientropyd say ---- */
 
-/* Does every worker of this node act by the view that was published last? */
-static bool workers_follow(struct gossipd *g)
+void gossipd_map_workers(struct gossipd *g)
 {
     for (uint32_t i = 0; i < g->conf.node.workers; i++) {
         struct worker_seg *w = &g->watch.workers[i];
@@ -28,6 +27,16 @@ static bool workers_follow(struct gossipd *g)
             worker_seg_attach(w, g->conf.node.runtime_dir, i);
         else
             worker_seg_refresh(w);
+    }
+}
+
+/* Does every worker of this node act by the view that was published last? */
+static bool workers_follow(struct gossipd *g)
+{
+    gossipd_map_workers(g);
+    for (uint32_t i = 0; i < g->conf.node.workers; i++) {
+        const struct worker_seg *w = &g->watch.workers[i];
+
         if (!segment_mapped(&w->segment) ||
             atomic_load_explicit(&w->body->ring_version, memory_order_acquire) != g->view.version)
             return false;
@@ -52,21 +61,31 @@ static const uint8_t *copied(struct gossipd *g)
     return c->copied.step;
 }
 
-/* Hints that this node still has to deliver. What it had as a primary has been copied, twice agreed upon,
- * before it left. */
-static uint64_t still_held(struct gossipd *g)
-{
-    uint64_t held = 0;
+/* What a node that has left still has to give: hints, and vnodes that not everybody they belong to is
+ * known to have. */
+struct burden {
+    uint64_t hints;
+    uint32_t vnodes;
+};
 
+/* false: not known now. */
+static bool still_held(struct gossipd *g, struct burden *out)
+{
+    *out = (struct burden){0};
     for (uint32_t i = 0; i < g->conf.node.workers; i++) {
         const struct worker_seg *w = &g->watch.workers[i];
 
         if (!segment_mapped(&w->segment))
-            return 1;
-        for (uint32_t p = 0; p < w->body->partitions; p++)
-            held += atomic_load_explicit(&w->body->vnodes[p].hints, memory_order_relaxed);
+            return false;
+        for (uint32_t p = 0; p < w->body->partitions; p++) {
+            const struct worker_vnode *v = &w->body->vnodes[p];
+
+            out->hints += atomic_load_explicit(&v->hints, memory_order_relaxed);
+            out->vnodes +=
+                atomic_load_explicit(&v->state, memory_order_acquire) == WORKER_VNODE_OPEN;
+        }
     }
-    return held;
+    return true;
 }
 
 /* ---- going ---- */
@@ -116,6 +135,7 @@ static void look_at_self(struct gossipd *g)
     const struct member_ring *r = &g->members.ring;
     uint16_t self = g->view.self;
     uint64_t now = loop_now_us(g->loop);
+    struct burden held = {0};
 
     if (self == RING_NO_OWNER || self >= r->count || !r->left[self]) {
         c->drained_us = 0;
@@ -123,14 +143,14 @@ static void look_at_self(struct gossipd *g)
     }
     if (r->going[self] == MEMBER_GONE)
         refuse_spent_id(g, "removed from the ring by an administrator");
-    if (!workers_follow(g) || still_held(g) > 0)
+    if (!workers_follow(g) || !still_held(g, &held) || held.hints + held.vnodes > 0)
         c->drained_us = 0;
     else if (c->drained_us == 0)
         c->drained_us = now;
     else if (now > c->drained_us + DRAINED_US)
         leave(g);
-    child_status(&g->child, "has left the ring; %llu hints to deliver",
-                 (unsigned long long)still_held(g));
+    child_status(&g->child, "has left the ring; %llu hints and %u vnodes to give away",
+                 (unsigned long long)held.hints, held.vnodes);
 }
 
 /* ---- going on ---- */

@@ -75,6 +75,9 @@ void gossipd_open_segments(struct gossipd *g);
 /* Publish a new ring view at once. */
 void gossipd_publish_ring(struct gossipd *g);
 
+/* Map the segments of those workers that are there, in watch.workers. */
+void gossipd_map_workers(struct gossipd *g);
+
 /* change.c: go on with a change of the ring, as far as workers and antientropyd have come. */
 void gossipd_change_open(struct gossipd *g);
 void gossipd_change_step(struct gossipd *g);

@@ -65,6 +65,10 @@ def nothing_is_missing(k, load=None):
             equal(r("GET", key), value.encode(), key)
 
 
+def vnodes_of(k):
+    return sorted(os.listdir(os.path.join(cluster.data_dir(k), "vnodes")))
+
+
 def supervise(k):
     """Restart an added node as a child of this process, so that its exit status is known."""
     cluster.run("stop", k)
@@ -108,6 +112,7 @@ def the_fourth_node_leaves_under_load_and_ends_by_itself():
     carry_out(4)
     text = child.communicate(timeout=150)[0]
     equal(child.returncode, 0, text[-1500:])
+    equal(vnodes_of(4), [])  # it ended because nothing was left that it could give
     complete(1, 2, 3)
     load.end()
     for k in (1, 3):

@@ -45,7 +45,8 @@ static void settle(struct run *run)
     exchange_stats(run->x, &stats);
     s->exchanges++;
     s->moved += stats.pushed + stats.news_here;
-    if (run->leads)
+    /* What a surplus vnode has is offered in whatever version, to be sure that nobody lacks it. */
+    if (run->leads && (run->side.flags & EXCHANGE_SURPLUS) == 0)
         s->moved_in_vain += stats.pushed + stats.pulled - stats.news_here - stats.news_there;
     sim_trace(s, "exchange", r->node * 10u + run->peer, run->partition, outcome);
     if (outcome == EXCHANGE_AGREEMENT &&
@@ -341,6 +342,26 @@ static void begin(struct repairer *r, unsigned partition, unsigned peer)
     settle(run);
 }
 
+/* Agreements that are older than the newest write say nothing about it. Clocks jump. */
+static uint64_t written_ms(struct repairer *r, const struct vnode *v)
+{
+    return node_wall_ms(r->sim, r->node) - (r->sim->now - v->written_us) / 1000 + 1;
+}
+
+/* A surplus vnode is given away when it is not written to any more, once to each. */
+static bool has_nothing_to_give(struct repairer *r, unsigned partition, unsigned peer)
+{
+    const struct sim *s = r->sim;
+    const struct node *node = &s->node[r->node];
+    const struct vnode *v = &node->disk.vnode[partition];
+    const struct horizon *h = &r->agreed[partition];
+
+    return !repair_is_primary(s, r->node, partition) &&
+           (s->now < v->written_us + s->surplus_us ||
+            (h->vnode == v->id &&
+             horizon_agreement(h, &node->view.members[peer].id) > written_ms(r, v)));
+}
+
 static void compare_with_others(struct repairer *r, unsigned partition)
 {
     struct sim *s = r->sim;
@@ -349,6 +370,8 @@ static void compare_with_others(struct repairer *r, unsigned partition)
     for (unsigned i = 0; i < walk->primaries && !s->repair_paused; i++) {
         unsigned peer = walk->member[i];
 
+        if (has_nothing_to_give(r, partition, peer))
+            continue;
         if (peer != r->node && s->now >= r->next_us[partition][peer] &&
             s->node[r->node].view.members[peer].state != MEMBER_FAULTY)
             begin(r, partition, peer);
@@ -440,7 +463,7 @@ static void care_for_surplus(struct repairer *r, unsigned partition)
     struct vnode *v = &node->disk.vnode[partition];
     const struct ring_walk *walk = &node->index.walk[partition];
     struct horizon *h = agreements(r, partition);
-    uint64_t wall_ms = node_wall_ms(s, r->node), written_ms;
+    uint64_t wall_ms = node_wall_ms(s, r->node);
 
     for (unsigned i = 0; i < walk->primaries; i++) {
         uint64_t agreed = horizon_agreement(h, &node->view.members[walk->member[i]].id);
@@ -456,11 +479,9 @@ static void care_for_surplus(struct repairer *r, unsigned partition)
         v->standing = STANDING_AWAY;
         horizon_reset(h, v->id);
     }
-    /* Agreements that are older than the newest write say nothing about it. Clocks jump. */
-    written_ms = wall_ms - (s->now - v->written_us) / 1000 + 1;
     if (s->now < v->written_us + s->surplus_us || has_hints(s, r->node, partition) ||
         !is_clean(s, r->node, partition) ||
-        !horizon_complete(h, &node->view, walk, written_ms, true))
+        !horizon_complete(h, &node->view, walk, written_ms(r, v), true))
         return;
     check_surplus(s, r->node, partition);
     disk_vnode_drop(s, r->node, partition);
