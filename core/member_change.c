@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define TOLD_AT_ONCE 3
+#define TOLD_BY_HAND 16 /* of what an administrator did, who may go to another node next */
 
 void member_change_init(struct membership *m, struct member_change *c)
 {
@@ -82,12 +83,29 @@ int member_take_staged(struct membership *m, const struct gossip_STAGED *g)
     return 0;
 }
 
+/* Others hear of everything by digests; of news a few at once, so that it does not wait for a round. */
+static void tell_some(struct membership *m, unsigned most)
+{
+    uint16_t others = (uint16_t)(m->count - 1);
+    uint32_t first = others == 0 ? 0 : rand_below(&m->rand, others);
+    unsigned told = 0;
+
+    for (uint16_t i = 0; i < others && told < most; i++) {
+        const struct member *to = &m->row[1 + (first + i) % others].m;
+
+        if (to->state >= MEMBER_FAULTY)
+            continue;
+        m->host.sync(m->host.arg, to->address, to->gossip_port);
+        told++;
+    }
+}
+
 static void staged_anew(struct membership *m)
 {
     m->change->staged.version++;
     m->change->staged.by = m->row[0].m.id;
     m->host.changed(m->host.arg, true);
-    member_change_tell(m);
+    tell_some(m, TOLD_BY_HAND);
 }
 
 int member_stage(struct membership *m, const struct ring_change *c, uint32_t *at)
@@ -234,7 +252,7 @@ int member_commit_list(struct membership *m, const struct ring_change *list, uin
     if (rc == 0)
         rc = commit(m, list, count, out);
     if (rc == 0)
-        member_change_tell(m);
+        tell_some(m, TOLD_BY_HAND);
     return rc;
 }
 
@@ -407,20 +425,9 @@ bool member_change_step(struct membership *m, const struct ring_view *taken, con
     return news;
 }
 
-/* Others hear of it by digests; a few at once, so that a change does not wait for a round. */
 void member_change_tell(struct membership *m)
 {
-    unsigned told = 0;
-
-    for (unsigned tries = 0; tries < 4 * TOLD_AT_ONCE && told < TOLD_AT_ONCE && m->count > 1;
-         tries++) {
-        const struct member *to = &m->row[1 + rand_below(&m->rand, m->count - 1u)].m;
-
-        if (to->state >= MEMBER_FAULTY)
-            continue;
-        m->host.sync(m->host.arg, to->address, to->gossip_port);
-        told++;
-    }
+    tell_some(m, TOLD_AT_ONCE);
 }
 
 /* ---- lost changes ---- */

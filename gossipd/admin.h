@@ -34,6 +34,8 @@ bool admin_run(struct gossipd *g, const struct admin_words *w, FILE *out);
 /* admin_show.c: what a plan comes to, and how the cluster is. */
 void admin_show_plan(struct gossipd *g, const struct member_plan *plan, bool json, FILE *out);
 void admin_show_status(struct gossipd *g, bool json, FILE *out);
+/* The name of a member, or its id if it is not known; returns out. */
+const char *admin_name(struct gossipd *g, const struct node_id *id, char *out, size_t size);
 /* A change in words: "join node4 (127.0.0.1:17400)". */
 void admin_describe(struct gossipd *g, const struct ring_change *c, char *out, size_t size);
 

@@ -32,7 +32,7 @@ static void place_of(const struct member *m, char *out, size_t size)
              m->gossip_port);
 }
 
-static const char *name_of(struct gossipd *g, const struct node_id *id, char *out, size_t size)
+const char *admin_name(struct gossipd *g, const struct node_id *id, char *out, size_t size)
 {
     const struct member_row *row = member_find(&g->members, id);
     char hex[2 * NODE_ID_BYTES + 1];
@@ -46,7 +46,7 @@ void admin_describe(struct gossipd *g, const struct ring_change *c, char *out, s
 {
     char node[LIMIT_NAME], with[LIMIT_NAME];
 
-    name_of(g, &c->node, node, sizeof node);
+    admin_name(g, &c->node, node, sizeof node);
     switch ((enum ring_change_kind)c->kind) {
     case RING_JOIN:
         if (c->weight != 0)
@@ -58,7 +58,7 @@ void admin_describe(struct gossipd *g, const struct ring_change *c, char *out, s
         snprintf(out, size, "leave %s", node);
         return;
     case RING_REPLACE:
-        snprintf(out, size, "replace %s by %s", node, name_of(g, &c->with, with, sizeof with));
+        snprintf(out, size, "replace %s by %s", node, admin_name(g, &c->with, with, sizeof with));
         return;
     case RING_REMOVE:
         snprintf(out, size, "force-remove %s", node);
@@ -96,7 +96,7 @@ static void json_changes(struct gossipd *g, struct json *j, const char *name,
 
 /* ---- plans ---- */
 
-/* Keys and bytes that one replica of a partition has, judging by this node's. */
+/* Keys and bytes that one replica of a partition has, judging by this node's: files and write buffers. */
 struct estimate {
     uint64_t vnodes, keys, bytes;
 };
@@ -114,6 +114,7 @@ static struct estimate judge_by_own(struct gossipd *g)
 {
     struct estimate e = {0};
 
+    gossipd_map_workers(g);
     for (uint32_t i = 0; i < g->conf.node.workers; i++) {
         const struct worker_seg *w = &g->watch.workers[i];
 
@@ -123,8 +124,10 @@ static struct estimate judge_by_own(struct gossipd *g)
             if (atomic_load_explicit(&v->state, memory_order_acquire) != WORKER_VNODE_OPEN)
                 continue;
             e.vnodes++;
-            e.keys += atomic_load_explicit(&v->keys, memory_order_relaxed);
-            e.bytes += size_on_disk(g, p);
+            e.keys += atomic_load_explicit(&v->keys, memory_order_relaxed) +
+                      atomic_load_explicit(&v->buffered_keys, memory_order_relaxed);
+            e.bytes +=
+                size_on_disk(g, p) + atomic_load_explicit(&v->buffered_bytes, memory_order_relaxed);
         }
     }
     return e;
@@ -185,6 +188,12 @@ static void print_plan(struct gossipd *g, const struct member_plan *p, FILE *out
         table_add(&t, "%s", number_bytes(bytes, share(e.bytes, &e, p->moves.gains[i])));
     }
     table_print(&t, out, NULL);
+    for (uint16_t i = 0; i < p->then->member_count; i++)
+        if (p->then->members[i].going == MEMBER_GONE && p->then->members[i].state < MEMBER_FAULTY)
+            fprintf(out,
+                    "note: %s is alive, and will be removed without giving away what it has; "
+                    "leave would wait for that\n",
+                    p->then->members[i].name);
     fprintf(out, "receives, gives away: replicas of partitions; %u of %u partitions change hands\n",
             p->moves.moving, 1u << p->then->q_bits);
     print_proof(p, out);
@@ -414,7 +423,7 @@ static void print_status(struct gossipd *g, const struct ring_view *v, const str
     if (v->epoch != 0 && ring_change_is_open(v))
         print_change(g, v, f, out);
     if (s->count > 0) {
-        fprintf(out, "\nstaged by %s, not committed:\n", name_of(g, &s->by, name, sizeof name));
+        fprintf(out, "\nstaged by %s, not committed:\n", admin_name(g, &s->by, name, sizeof name));
         list_changes(g, s->list, s->count, out);
     }
     for (uint32_t i = g->change->lost > MEMBER_LOST ? g->change->lost - MEMBER_LOST : 0;

@@ -156,21 +156,24 @@ static bool find_joiner(const struct request *r, const char *text, struct node_i
 static bool explain(const struct request *r, int rc, const struct ring_change *list, uint32_t count,
                     uint32_t at)
 {
-    char what[256] = "";
+    char what[256] = "", joiner[LIMIT_NAME] = "it";
 
     if (at < count)
         admin_describe(r->g, &list[at], what, sizeof what);
+    if (at < count && list[at].kind == RING_REPLACE)
+        admin_name(r->g, &list[at].with, joiner, sizeof joiner);
     const char *sep = what[0] != 0 ? ": " : "";
     switch (-rc) {
     case ERR_NOTFOUND:
         return fail(r, "%s%s%s", what, sep,
-                    count == 0 ? "no changes are staged"
+                    count == 0 ? "no changes are staged (what has been staged at another node "
+                                 "arrives here within seconds)"
                                : "it is not a member of the ring, or not known");
     case ERR_EXISTS:
-        return fail(r, "%s%sit is a member of the ring already", what, sep);
+        return fail(r, "%s%s%s is a member of the ring already", what, sep, joiner);
     case ERR_DENIED:
-        return fail(r, "%s%sit has left the ring under this id: it needs an empty data directory",
-                    what, sep);
+        return fail(r, "%s%s%s has left the ring under this id: it needs an empty data directory",
+                    what, sep, joiner);
     case ERR_INVAL:
         return fail(r, "%s%sthat cannot be: it is going already, or the number is out of range",
                     what, sep);
@@ -193,8 +196,11 @@ static bool stage(const struct request *r, const struct ring_change *c)
     char what[256];
     uint32_t at;
 
-    if (list.count < LIMIT_STAGED)
-        list.list[list.count++] = *c;
+    for (at = 0; at < list.count && !node_id_equal(&list.list[at].node, &c->node);)
+        at++; /* as member_stage() does */
+    if (at < LIMIT_STAGED)
+        list.list[at] = *c;
+    list.count += at == list.count && at < LIMIT_STAGED;
     int rc = member_stage(&r->g->members, c, &at);
     if (rc != 0)
         return explain(r, rc, list.list, list.count, at);

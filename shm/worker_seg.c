@@ -36,6 +36,8 @@ static const struct segment_field fields[] = {
     SEGMENT_FIELD(struct worker_vnode, merkle_generation),
     SEGMENT_FIELD(struct worker_vnode, merkle_root),
     SEGMENT_FIELD(struct worker_vnode, state),
+    SEGMENT_FIELD(struct worker_vnode, buffered_keys),
+    SEGMENT_FIELD(struct worker_vnode, buffered_bytes),
 };
 
 _Static_assert(sizeof(struct worker_inbox) == 64, "one cache line for each producer");
@@ -165,6 +167,15 @@ void worker_seg_vnode(struct worker_seg *w, uint32_t partition, enum worker_vnod
     atomic_store_explicit(&row->keys, keys, memory_order_relaxed);
     atomic_store_explicit(&row->hints, hints, memory_order_relaxed);
     atomic_store_explicit(&row->state, (uint32_t)state, memory_order_release);
+}
+
+void worker_seg_buffered(struct worker_seg *w, uint32_t partition, uint64_t keys, uint64_t bytes)
+{
+    ASSERT(partition < w->body->partitions);
+    struct worker_vnode *row = &w->body->vnodes[partition];
+
+    atomic_store_explicit(&row->buffered_keys, (uint32_t)keys, memory_order_relaxed);
+    atomic_store_explicit(&row->buffered_bytes, bytes, memory_order_relaxed);
 }
 
 void worker_seg_tree(struct worker_seg *w, uint32_t partition, uint64_t generation, uint64_t root)

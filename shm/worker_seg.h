@@ -76,8 +76,8 @@ struct worker_vnode {
     _Atomic uint64_t merkle_generation; /* of the newest flush */
     _Atomic uint64_t merkle_root;
     _Atomic uint32_t state; /* enum worker_vnode_state; stored last */
-    uint32_t zero0;
-    uint64_t zero1;
+    _Atomic uint32_t buffered_keys;
+    _Atomic uint64_t buffered_bytes; /* of write buffers: what a flush has not seen yet */
 };
 
 struct worker_named_hist {
@@ -139,6 +139,9 @@ static inline void worker_seg_count(struct worker_seg *w, enum counter c, uint64
 /* Writer: fill one row of the vnode table. */
 void worker_seg_vnode(struct worker_seg *w, uint32_t partition, enum worker_vnode_state state,
                       uint64_t id, uint64_t keys, uint64_t hints);
+
+/* Writer: what waits for the next flush. */
+void worker_seg_buffered(struct worker_seg *w, uint32_t partition, uint64_t keys, uint64_t bytes);
 
 /* Writer: what the newest flush left, for people. */
 void worker_seg_tree(struct worker_seg *w, uint32_t partition, uint64_t generation, uint64_t root);

@@ -26,6 +26,10 @@ int store_vnode_state(const struct store *s, uint32_t partition, struct store_vn
         .root = v->root,
         .keys = v->keys,
         .tombstones = v->tombs,
+        .buffered_keys =
+            v->live.count + v->frozen.count + v->hints_live.count + v->hints_frozen.count,
+        .buffered_bytes =
+            v->live.bytes + v->frozen.bytes + v->hints_live.bytes + v->hints_frozen.bytes,
     };
     if (since != 0) {
         /* Times of writes are those of turns: none is later than it says. */

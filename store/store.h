@@ -162,8 +162,9 @@ struct store_vnode_state {
     uint64_t last_write_ms;  /* wall time */
     uint64_t late_ms;        /* wall time: something last came late; at least that of the opening */
     uint64_t root;           /* sum of the leaves */
-    uint64_t keys, tombstones;
-    uint8_t standing; /* enum standing */
+    uint64_t keys, tombstones;              /* in the tree */
+    uint64_t buffered_keys, buffered_bytes; /* and what is not in it yet, hints included */
+    uint8_t standing;                       /* enum standing */
 };
 /* -ERR_NOTFOUND if the vnode is not open. */
 int store_vnode_state(const struct store *s, uint32_t partition, struct store_vnode_state *out);

@@ -311,6 +311,7 @@ static void publish_vnodes(struct worker *w)
             continue;
         }
         worker_seg_vnode(&w->seg, p, WORKER_VNODE_OPEN, s.id, s.keys, handoff_host_held(w, p));
+        worker_seg_buffered(&w->seg, p, s.buffered_keys, s.buffered_bytes);
         worker_seg_tree(&w->seg, p, s.generation, s.root);
         not_whole += s.standing != STANDING_WHOLE && ring_keeps(&w->ring_index, p, w->view.self);
     }
