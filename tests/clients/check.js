@@ -5,6 +5,8 @@
 //   cluster    a cluster client that was told one front port: 10,000 keys to their owners and back
 //   interrupt  cluster client that writes KEYS keys, prints "halfway" in the middle (the caller then does
 //              something to the cluster), and reads all acknowledged keys back
+//   steady     cluster client that writes keys and reads each at once, until standard input ends; prints
+//              "going" when it has begun
 // The last line is a JSON object of what was counted. Exits with 1 and a reason if something is wrong.
 "use strict";
 
@@ -152,7 +154,34 @@ async function interrupt() {
   return { acknowledged: acknowledged.length, failed, lost };
 }
 
-const modes = { plain, cluster, interrupt };
+async function steady() {
+  const client = await open(true);
+  let ended = false;
+  let next = 0;
+  const counts = { acknowledged: 0, failed: 0, wrong: 0 };
+  const reasons = new Set();
+  process.stdin.on("end", () => (ended = true)).resume();
+  async function writer() {
+    while (!ended) {
+      const n = next++;
+      if (n === WRITERS) console.log("going");
+      const key = `${library}:steady:${n % KEYS}:${n}`;
+      try {
+        await client.set(key, `value ${n}`);
+        counts.acknowledged++;
+        if ((await client.get(key)) !== `value ${n}`) counts.wrong++;
+      } catch (reason) {
+        counts.failed++;
+        reasons.add(String(reason));
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: WRITERS }, writer));
+  client.close();
+  return { ...counts, reasons: [...reasons].slice(0, 5) };
+}
+
+const modes = { plain, cluster, interrupt, steady };
 modes[mode]()
   .then((result) => {
     console.log(JSON.stringify(result));

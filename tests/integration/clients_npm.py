@@ -3,59 +3,15 @@
 ioredis and redis (node-redis), plain and as cluster clients, also while a node is killed. The versions
 are pinned in tests/clients/package-lock.json; they are fetched from the npm registry into the build
 tree once."""
-import hashlib
 import json
-import os
-import shutil
-import subprocess
 
-from lib import BUILD, ROOT, Cluster, case, equal, eventually, finish, skip
+from lib_npm import LIBRARIES, install, start, usable
+from lib import Cluster, case, equal, eventually, finish
 
-SOURCE = os.path.join(ROOT, "tests", "clients")
-LIBRARIES = ("ioredis4", "ioredis5", "ioredis6", "redis4", "redis5", "redis6")
 # These learn a new map only from a MOVED answer of a node that is there: requests for a dead node wait in
 # the library until it is back, as they do with a Redis Cluster.
 WAIT_FOR_THE_DEAD = ("redis4", "redis5")
 KEYS = 10000
-
-
-def install():
-    """The folder with node_modules, or None with the reason printed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        skip("everything", "nodejs and npm are not installed")
-        return None
-    with open(os.path.join(SOURCE, "package-lock.json"), "rb") as f:
-        digest = hashlib.sha256(f.read()).hexdigest()[:16]
-    folder = os.path.join(BUILD, f"npm-{digest}")
-    if not os.path.exists(os.path.join(folder, "complete")):
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(os.path.join(SOURCE, name), folder)
-        done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, capture_output=True,
-                              text=True, timeout=240)
-        if done.returncode != 0:
-            skip("everything", f"npm could not fetch the libraries: {done.stderr.strip().splitlines()[-1:]}")
-            return None
-        open(os.path.join(folder, "complete"), "w").close()
-    return folder
-
-
-def usable(folder, library):
-    """Newer libraries want a newer Node.js than Debian 12 has."""
-    with open(os.path.join(folder, "node_modules", library, "package.json")) as f:
-        wants = json.load(f).get("engines", {}).get("node", ">=0")
-    major = int(subprocess.run(["node", "-v"], capture_output=True, text=True, check=True).stdout[1:].split(".")[0])
-    least = int(wants.replace(">=", "").strip().split(".")[0])
-    if major < least:
-        skip(f"{library}", f"it wants Node.js {least}, here is {major}")
-    return major >= least
-
-
-def start(library, mode, port):
-    shutil.copy(os.path.join(SOURCE, "check.js"), folder)
-    return subprocess.Popen(["node", "check.js", library, mode, str(port)], cwd=folder, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
 
 
 def result(child):
@@ -79,11 +35,11 @@ def counted():
 
 def check_library(library):
     def plain():
-        equal(result(start(library, "plain", cluster.port(1)))["keys"], KEYS)
+        equal(result(start(folder, library, "plain", cluster.port(1)))["keys"], KEYS)
 
     def routed():
         before = counted()
-        equal(result(start(library, "cluster", cluster.port(2)))["keys"], KEYS)
+        equal(result(start(folder, library, "cluster", cluster.port(2)))["keys"], KEYS)
         after = counted()
         astray = after[0] - before[0] + after[1] - before[1]
         print(f"# {library}: {100 - 100 * astray / (2 * KEYS):.2f} % of requests reached the owning worker directly")
@@ -91,7 +47,7 @@ def check_library(library):
             raise AssertionError(f"{astray} of {2 * KEYS} requests went astray")
 
     def killed():
-        child = start(library, "interrupt", cluster.port(1))
+        child = start(folder, library, "interrupt", cluster.port(1))
         try:
             equal(child.stdout.readline().strip(), "halfway")
             cluster.run("kill", 3)
