@@ -2,60 +2,12 @@
 #ifndef CLOCKWISE_CORE_GOSSIP_H
 #define CLOCKWISE_CORE_GOSSIP_H
 
-#include "base/slice.h"
-
-/* struct gossip_PROBE and its like; BYTES are borrowed slices. */
-#define GOSSIP(name, number, text) struct gossip_##name {
-#define U64(field)                 uint64_t field;
-#define U32(field)                 uint32_t field;
-#define U8(field)                  uint8_t field;
-#define BYTES(field)               struct slice field;
-#define END(name)                                                                                  \
-    }                                                                                              \
-    ;
-#include "core/gossip.def"
-#undef GOSSIP
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-
-enum gossip_kind {
-#define GOSSIP(name, number, text) GOSSIP_##name = number,
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)
-#define END(name)
-#include "core/gossip.def"
-#undef GOSSIP
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-};
-
-/* One message of any kind. */
-struct gossip {
-    enum gossip_kind kind;
-    union {
-#define GOSSIP(name, number, text) struct gossip_##name name;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)
-#define END(name)
-#include "core/gossip.def"
-#undef GOSSIP
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-    } u;
-};
+#define MESSAGES           "core/gossip.def"
+#define MESSAGE_ONE(name)  gossip_##name
+#define MESSAGE_KIND(name) GOSSIP_##name
+#define MESSAGE_KINDS      gossip_kind
+#define MESSAGE_ANY        gossip
+#include "base/message_types.def"
 
 enum gossip_refusal {
     GOSSIP_REFUSED_NAME = 1,    /* a member at another address has this name */

@@ -2,60 +2,12 @@
 #ifndef CLOCKWISE_CORE_MSG_H
 #define CLOCKWISE_CORE_MSG_H
 
-#include "base/slice.h"
-
-/* struct msg_PUT and its like: plain fields in the order of msg.def; BYTES are borrowed slices. */
-#define MSG(name, number, text) struct msg_##name {
-#define U64(field)              uint64_t field;
-#define U32(field)              uint32_t field;
-#define U8(field)               uint8_t field;
-#define BYTES(field)            struct slice field;
-#define END(name)                                                                                  \
-    }                                                                                              \
-    ;
-#include "core/msg.def"
-#undef MSG
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-
-enum msg_kind {
-#define MSG(name, number, text) MSG_##name = number,
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)
-#define END(name)
-#include "core/msg.def"
-#undef MSG
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-};
-
-/* One message of any kind. */
-struct msg {
-    enum msg_kind kind;
-    union {
-#define MSG(name, number, text) struct msg_##name name;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)
-#define END(name)
-#include "core/msg.def"
-#undef MSG
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-    } u;
-};
+#define MESSAGES           "core/msg.def"
+#define MESSAGE_ONE(name)  msg_##name
+#define MESSAGE_KIND(name) MSG_##name
+#define MESSAGE_KINDS      msg_kind
+#define MESSAGE_ANY        msg
+#include "base/message_types.def"
 
 enum put_op {
     PUT_SET = 0,    /* store the value */

@@ -2,60 +2,12 @@
 #ifndef CLOCKWISE_CORE_REPAIR_H
 #define CLOCKWISE_CORE_REPAIR_H
 
-#include "base/slice.h"
-
-/* struct repair_OPEN and its like; BYTES are borrowed slices. */
-#define REPAIR(name, number, text) struct repair_##name {
-#define U64(field)                 uint64_t field;
-#define U32(field)                 uint32_t field;
-#define U8(field)                  uint8_t field;
-#define BYTES(field)               struct slice field;
-#define END(name)                                                                                  \
-    }                                                                                              \
-    ;
-#include "core/repair.def"
-#undef REPAIR
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-
-enum repair_kind {
-#define REPAIR(name, number, text) REPAIR_##name = number,
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)
-#define END(name)
-#include "core/repair.def"
-#undef REPAIR
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-};
-
-/* One message of any kind. */
-struct repair {
-    enum repair_kind kind;
-    union {
-#define REPAIR(name, number, text) struct repair_##name name;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)
-#define END(name)
-#include "core/repair.def"
-#undef REPAIR
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-    } u;
-};
+#define MESSAGES           "core/repair.def"
+#define MESSAGE_ONE(name)  repair_##name
+#define MESSAGE_KIND(name) REPAIR_##name
+#define MESSAGE_KINDS      repair_kind
+#define MESSAGE_ANY        repair
+#include "base/message_types.def"
 
 enum repair_flags {
     REPAIR_WANT_WHOLE = 1 /* send back what holds more than was sent */

@@ -20,55 +20,29 @@ struct shape {
     uint16_t size; /* of the structure */
 };
 
-/* Fields of the tables become letters, whatever the message is called. */
-#define U64(field)   "8"
-#define U32(field)   "4"
-#define U8(field)    "1"
-#define BYTES(field) "b"
-
-#define MSG(name, number, text) [number] = {""
-#define END(name)                                                                                  \
-    , sizeof(struct msg_##name)                                                                    \
-    }                                                                                              \
-    ,
 static const struct shape msg_shapes[] = {
-#include "core/msg.def"
+#define SHAPES         "core/msg.def"
+#define SHAPE_OF(name) msg_##name
+#include "ipc/msg_shape.def"
 };
-#undef MSG
-#undef END
 
-#define CONTROL(name, number, text) [number] = {""
-#define END(name)                                                                                  \
-    , sizeof(struct control_##name)                                                                \
-    }                                                                                              \
-    ,
 static const struct shape control_shapes[] = {
-#include "ipc/control.def"
+#define SHAPES         "ipc/control.def"
+#define SHAPE_OF(name) control_##name
+#include "ipc/msg_shape.def"
 };
-#undef CONTROL
-#undef END
 
-#define GOSSIP(name, number, text) [number] = {""
-#define END(name)                                                                                  \
-    , sizeof(struct gossip_##name)                                                                 \
-    }                                                                                              \
-    ,
 static const struct shape gossip_shapes[] = {
-#include "core/gossip.def"
+#define SHAPES         "core/gossip.def"
+#define SHAPE_OF(name) gossip_##name
+#include "ipc/msg_shape.def"
 };
-#undef GOSSIP
-#undef END
 
-#define REPAIR(name, number, text) [number] = {""
-#define END(name)                                                                                  \
-    , sizeof(struct repair_##name)                                                                 \
-    }                                                                                              \
-    ,
 static const struct shape repair_shapes[] = {
-#include "core/repair.def"
+#define SHAPES         "core/repair.def"
+#define SHAPE_OF(name) repair_##name
+#include "ipc/msg_shape.def"
 };
-#undef REPAIR
-#undef END
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 

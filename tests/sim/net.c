@@ -2,6 +2,7 @@
  * stream keeps order and loses nothing while it lives; when it breaks, what was on its way is lost
  * and the sender is told, sooner or later. Some seeds are rougher: messages are lost without a word,
  * doubled (answers and merges, never what must not be carried out twice) and overtake each other. */
+#include "tests/messages.h"
 #include "tests/sim/sim.h"
 
 #include "base/check.h"
@@ -18,61 +19,24 @@ struct flight { /* a message on its way, with its own copy of all bytes */
     uint8_t bytes[];
 };
 
-static size_t msg_bytes(const struct msg *m)
-{
-    size_t total = 0;
-
-    switch (m->kind) {
-#define MSG(name, number, text)                                                                    \
-    case MSG_##name: {                                                                             \
-        const struct msg_##name *x = &m->u.name;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field) total += x->field.len;
-#define END(name)                                                                                  \
-    (void)x;                                                                                       \
-    break;                                                                                         \
-    }
-#include "core/msg.def"
-#undef MSG
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-    }
-    return total;
-}
-
-static uint64_t msg_copy(struct msg *m, uint8_t *at)
+/* A number that differs when what is sent differs, for the trace. */
+static uint64_t msg_sum(struct msg *m)
 {
     uint64_t sum = (uint64_t)m->kind;
 
     switch (m->kind) {
-#define MSG(name, number, text)                                                                    \
+#define MESSAGE(name, number, text)                                                                \
     case MSG_##name: {                                                                             \
         struct msg_##name *x = &m->u.name;
-#define U64(field) sum = sum * 31 + x->field;
-#define U32(field) sum = sum * 31 + x->field;
-#define U8(field)  sum = sum * 31 + x->field;
-#define BYTES(field)                                                                               \
-    if (x->field.len > 0)                                                                          \
-        memcpy(at, x->field.data, x->field.len);                                                   \
-    x->field.data = at;                                                                            \
-    at += x->field.len;                                                                            \
-    sum = hash64_seed(x->field.data, x->field.len, sum);
+#define U64(field)   sum = sum * 31 + x->field;
+#define U32(field)   sum = sum * 31 + x->field;
+#define U8(field)    sum = sum * 31 + x->field;
+#define BYTES(field) sum = hash64_seed(x->field.data, x->field.len, sum);
 #define END(name)                                                                                  \
     (void)x;                                                                                       \
     break;                                                                                         \
     }
 #include "core/msg.def"
-#undef MSG
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
     }
     return sum;
 }
@@ -153,7 +117,9 @@ int net_send(struct worker *from, unsigned node, unsigned worker, const struct m
     }
     if (m->kind == MSG_READ)
         oracle_read_sent(s, from, m->u.READ.request);
-    size_t bytes = msg_bytes(m);
+    struct slice *slices[MESSAGE_SLICES];
+    struct msg copy = *m;
+    size_t bytes = slices_bytes(slices, msg_slices(&copy, slices));
     int copies = node != from->node && repeatable((int)m->kind) &&
                          rand_below(&s->rand, 1000) < s->net.duplicate
                      ? 2
@@ -174,7 +140,8 @@ int net_send(struct worker *from, unsigned node, unsigned worker, const struct m
         f->to_worker = (uint16_t)worker;
         f->generation = stream->generation;
         f->m = *m;
-        launch(s, f, msg_copy(&f->m, f->bytes));
+        slices_move(slices, msg_slices(&f->m, slices), f->bytes);
+        launch(s, f, msg_sum(&f->m));
     }
     return 0;
 }

@@ -1,6 +1,7 @@
 /* Connections between antientropyds: one for each ordered pair of nodes, the first of which leads the
  * exchanges on it. They keep order and lose nothing while they live. What breaks them: the end of either
  * node, resets, and partitions that last. */
+#include "tests/messages.h"
 #include "tests/sim/repair.h"
 
 #include "base/check.h"
@@ -29,65 +30,15 @@ uint64_t repair_generation(const struct sim *s, unsigned leader, unsigned follow
     return s->repair_net->connection[leader][follower].generation;
 }
 
-static size_t letter_bytes(const struct repair *m)
-{
-    size_t total = 0;
-
-    switch (m->kind) {
-#define REPAIR(name, number, text)                                                                 \
-    case REPAIR_##name: {                                                                          \
-        const struct repair_##name *x = &m->u.name;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field) total += x->field.len;
-#define END(name)                                                                                  \
-    (void)x;                                                                                       \
-    break;                                                                                         \
-    }
-#include "core/repair.def"
-#undef REPAIR
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-    }
-    return total;
-}
-
 struct letter *letter_make(const struct repair *m)
 {
-    struct letter *l = malloc(sizeof *l + letter_bytes(m));
-    uint8_t *at;
+    struct slice *slices[MESSAGE_SLICES];
+    struct repair copy = *m;
+    struct letter *l = malloc(sizeof *l + slices_bytes(slices, repair_slices(&copy, slices)));
 
     ASSERT(l != NULL);
     *l = (struct letter){.m = *m};
-    at = l->bytes;
-    switch (m->kind) {
-#define REPAIR(name, number, text)                                                                 \
-    case REPAIR_##name: {                                                                          \
-        struct repair_##name *x = &l->m.u.name;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)                                                                               \
-    if (x->field.len > 0)                                                                          \
-        memcpy(at, x->field.data, x->field.len);                                                   \
-    x->field.data = at;                                                                            \
-    at += x->field.len;
-#define END(name)                                                                                  \
-    (void)x;                                                                                       \
-    break;                                                                                         \
-    }
-#include "core/repair.def"
-#undef REPAIR
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-    }
+    slices_move(slices, repair_slices(&l->m, slices), l->bytes);
     return l;
 }
 

@@ -11,6 +11,7 @@
 #include "base/rand.h"
 #include "core/coord.h"
 #include "core/coord_event.h"
+#include "tests/messages.h"
 
 #define KIT_MEMBERS  6
 #define KIT_WORKERS  2
@@ -111,35 +112,14 @@ static inline void kit_replace(struct slice *slot, struct slice with)
 /* Copy a message with all that it borrows. */
 static inline void kit_own(struct kit_message *to, const struct msg *m)
 {
-    size_t total = 1;
-    uint8_t *p;
+    struct slice *slices[MESSAGE_SLICES];
+    unsigned count;
 
     to->m = *m;
-#define MSG(name, number, text)                                                                    \
-    if (m->kind == MSG_##name) {                                                                   \
-        struct msg_##name *u = &to->m.u.name;                                                      \
-        (void)u;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field) total += u->field.len;
-#define END(name)    }
-#include "core/msg.def"
-#undef BYTES
-    to->bytes = p = malloc(total);
-    ASSERT(p != NULL);
-#define BYTES(field)                                                                               \
-    if (u->field.len > 0)                                                                          \
-        memcpy(p, u->field.data, u->field.len);                                                    \
-    u->field.data = p;                                                                             \
-    p += u->field.len;
-#include "core/msg.def"
-#undef MSG
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
+    count = msg_slices(&to->m, slices);
+    to->bytes = malloc(slices_bytes(slices, count) + 1);
+    ASSERT(to->bytes != NULL);
+    slices_move(slices, count, to->bytes);
 }
 
 static inline int kit_send(void *arg, uint16_t member, uint16_t worker, const struct msg *m)

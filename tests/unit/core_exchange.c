@@ -443,7 +443,7 @@ static void spoil(struct kit *kit, struct repair *m)
     if (rand_below(&kit->rand, 10) != 0)
         return;
     switch (m->kind) {
-#define REPAIR(name, number, text)                                                                 \
+#define MESSAGE(name, number, text)                                                                \
     case REPAIR_##name: {                                                                          \
         struct repair_##name *x = &m->u.name;
 #define U64(field)   numbers[number_count++] = &x->field;
@@ -454,12 +454,6 @@ static void spoil(struct kit *kit, struct repair *m)
     break;                                                                                         \
     }
 #include "core/repair.def"
-#undef REPAIR
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
     }
     struct slice *s = slice_count > 0 ? slices[rand_below(&kit->rand, slice_count)] : NULL;
 

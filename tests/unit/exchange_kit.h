@@ -10,6 +10,7 @@
 #include "core/exchange.h"
 #include "core/horizon.h"
 #include "core/object.h"
+#include "tests/messages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,90 +151,51 @@ static uint64_t kit_flush(struct kit_side *s)
 
 /* --- the host --- */
 
-static void kit_keep(struct slice *to, uint8_t **at)
-{
-    if (to->len > 0)
-        memcpy(*at, to->data, to->len);
-    to->data = *at;
-    *at += to->len;
-}
-
-/* Bytes of a message as msgpack, with its frame; and of its slices alone. */
-static size_t kit_size(const struct repair *m, size_t *slices)
+/* Bytes of a message as msgpack, with its frame. */
+static size_t kit_size(const struct repair *m)
 {
     size_t size = 8 + 2;
 
-    *slices = 0;
     switch (m->kind) {
-#define REPAIR(name, number, text)                                                                 \
+#define MESSAGE(name, number, text)                                                                \
     case REPAIR_##name: {                                                                          \
         const struct repair_##name *x = &m->u.name;
-#define NUMBER(v)  size += (v) < 128 ? 1 : (v) < 256 ? 2 : (v) < 65536 ? 3 : (v) >> 32 == 0 ? 5 : 9;
-#define U64(field) NUMBER((uint64_t)x->field)
-#define U32(field) NUMBER((uint64_t)x->field)
-#define U8(field)  NUMBER((uint64_t)x->field)
-#define BYTES(field)                                                                               \
-    size += x->field.len + (x->field.len < 256 ? 2 : x->field.len < 65536 ? 3 : 5);                \
-    *slices += x->field.len;
+#define NUMBER(v)    size += (v) < 128 ? 1 : (v) < 256 ? 2 : (v) < 65536 ? 3 : (v) >> 32 == 0 ? 5 : 9;
+#define U64(field)   NUMBER((uint64_t)x->field)
+#define U32(field)   NUMBER((uint64_t)x->field)
+#define U8(field)    NUMBER((uint64_t)x->field)
+#define BYTES(field) size += x->field.len + (x->field.len < 256 ? 2 : x->field.len < 65536 ? 3 : 5);
 #define END(name)                                                                                  \
     break;                                                                                         \
     }
 #include "core/repair.def"
-#undef REPAIR
 #undef NUMBER
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
     }
     return size;
-}
-
-static void kit_copy(struct repair *m, uint8_t *at)
-{
-    switch (m->kind) {
-#define REPAIR(name, number, text)                                                                 \
-    case REPAIR_##name: {                                                                          \
-        struct repair_##name *x = &m->u.name;                                                      \
-        (void)x;
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field) kit_keep(&x->field, &at);
-#define END(name)                                                                                  \
-    break;                                                                                         \
-    }
-#include "core/repair.def"
-#undef REPAIR
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
-#undef END
-    }
 }
 
 static void kit_post(struct kit_side *to, bool answer, const struct repair *m)
 {
     struct kit *kit = to->kit;
     struct kit_mail *mail = &kit->queue[kit->queued++];
-    size_t slices;
+    struct slice *slices[MESSAGE_SLICES];
+    unsigned count;
 
     ASSERT(kit->queued <= 8);
-    kit_size(m, &slices);
-    *mail = (struct kit_mail){.to = to, .answer = answer, .m = *m, .bytes = malloc(slices + 1)};
-    kit_copy(&mail->m, mail->bytes);
+    *mail = (struct kit_mail){.to = to, .answer = answer, .m = *m};
+    count = repair_slices(&mail->m, slices);
+    mail->bytes = malloc(slices_bytes(slices, count) + 1);
+    ASSERT(mail->bytes != NULL);
+    slices_move(slices, count, mail->bytes);
 }
 
 static int kit_send(void *arg, const struct repair *m)
 {
     struct kit_side *s = arg;
-    size_t slices;
 
     if (s->broken)
         return -ERR_CLOSED;
-    s->bytes += kit_size(m, &slices);
+    s->bytes += kit_size(m);
     s->messages++;
     if (m->kind == REPAIR_LIST)
         s->listed += m->u.LIST.entries.len / REPAIR_ENTRY_BYTES;

@@ -39,7 +39,7 @@ static bool same(struct slice a, struct slice b)
 #define U8(field)    m.field = (uint8_t)any_number();
 #define BYTES(field) m.field = any_slice();
 
-#define MSG(name, number, text)                                                                    \
+#define MESSAGE(name, number, text)                                                                \
     static struct msg make_##name(void)                                                            \
     {                                                                                              \
         struct msg whole = {.kind = MSG_##name};                                                   \
@@ -49,45 +49,26 @@ static bool same(struct slice a, struct slice b)
     return whole;                                                                                  \
     }
 #include "core/msg.def"
-#undef MSG
-#undef END
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
 
 #define U64(field)   assert_true(a.field == b.field);
 #define U32(field)   assert_true(a.field == b.field);
 #define U8(field)    assert_true(a.field == b.field);
 #define BYTES(field) assert_true(same(a.field, b.field));
-#define MSG(name, number, text)                                                                    \
+#define MESSAGE(name, number, text)                                                                \
     static void compare_##name(const struct msg *x, const struct msg *y)                           \
     {                                                                                              \
         struct msg_##name a = x->u.name, b = y->u.name;                                            \
         assert_int_equal(x->kind, y->kind);
 #define END(name) }
 #include "core/msg.def"
-#undef MSG
-#undef END
-#undef U64
-#undef U32
-#undef U8
-#undef BYTES
 
-#define U64(field)
-#define U32(field)
-#define U8(field)
-#define BYTES(field)
-#define MSG(name, number, text) {make_##name, compare_##name},
-#define END(name)
+#define MESSAGE(name, number, text) {make_##name, compare_##name},
 static const struct {
     struct msg (*make)(void);
     void (*compare)(const struct msg *, const struct msg *);
 } kinds[] = {
 #include "core/msg.def"
 };
-#undef MSG
-#undef END
 #define KINDS (sizeof kinds / sizeof kinds[0])
 
 static int setup(void **state)
