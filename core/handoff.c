@@ -196,6 +196,11 @@ void handoff_receive(struct handoff *h, const struct msg_MERGED *m, uint64_t now
     release(h, slot);
 }
 
+static bool is_away(const struct handoff *h, uint32_t partition)
+{
+    return !COORD_BUG(AWAY_DELIVERS) && h->host.away(h->host.arg, partition);
+}
+
 /* Is the object at hand still owed to the target? */
 static bool is_owed(const struct handoff *h)
 {
@@ -212,6 +217,9 @@ static int deliver(struct handoff *h, const struct position *pos, uint64_t now_u
     struct slot *slot = &h->slots[h->free];
     struct slice object;
     uint64_t digest;
+
+    if (is_away(h, h->partition))
+        return 0; /* it stays, until the vnode is whole again */
     int rc = h->host.load(h->host.arg, h->partition, pos, &object, &digest);
 
     /* A damaged object is not here any more either; what it was is left to anti-entropy. */
@@ -273,7 +281,7 @@ static bool next_pair(struct handoff *h, uint32_t *steps, uint64_t now_us)
             continue;
         }
         if (ring_worker_of(h->partition, h->conf.workers) != h->conf.worker ||
-            !h->host.owes(h->host.arg, h->partition, &target->id))
+            !h->host.owes(h->host.arg, h->partition, &target->id) || is_away(h, h->partition))
             continue;
         if (target->state != MEMBER_LEFT && ring_keeps(h->index, h->partition, h->member) &&
             !h->host.reachable(h->host.arg, h->member,

@@ -6,7 +6,8 @@
  * partition, and sends each object as MERGE with MERGE_HANDOFF. A hint goes only when the target has said
  * that the object is durable there, and only if the object has not changed in the meantime: a later
  * write for the same target shares the hint. What fails or times out stays and is met again in the
- * next round. Nothing needs to be remembered across a restart, because hints are durable.
+ * next round. Nothing needs to be remembered across a restart, because hints are durable. A vnode that was
+ * away for too long (core/horizon.h) delivers nothing: what it owes may have been deleted and purged.
  *
  * Request numbers have their top bit set, so that the host can tell answers to handoff from answers
  * to the coordinator: see handoff_owns(). */
@@ -39,7 +40,10 @@ struct handoff_host {
     /* As in core/coord.h. */
     int (*send)(void *arg, uint16_t member, uint16_t worker, const struct msg *m);
     bool (*reachable)(void *arg, uint16_t member, uint16_t worker);
-    /* May this vnode hold hints for the target? Cheap; true without need only costs time. */
+    /* Is the own vnode STANDING_AWAY? Cheap. */
+    bool (*away)(void *arg, uint32_t partition);
+    /* May this vnode hold hints for the target that are not too old? Cheap; true without need only costs
+     * time. */
     bool (*owes)(void *arg, uint32_t partition, const struct node_id *target);
     /* Put up to `max` positions of hints for the target into `out`, from *cursor on, which moves
      * behind them; returns their number (fewer than max: the end was reached) or an error. */

@@ -168,13 +168,28 @@ static bool host_reachable(void *arg, uint16_t member, uint16_t worker)
     return w->handoff->links.reachable(w, member, worker);
 }
 
+static bool host_away(void *arg, uint32_t partition)
+{
+    struct worker *w = arg;
+    uint64_t horizon_ms;
+
+    return store_standing(w->store, partition, &horizon_ms) == STANDING_AWAY;
+}
+
+static bool is_too_old(const struct worker *w, uint64_t time_ms)
+{
+    return time_ms + w->conf.limits.hint_age_ms < w->engine.wall_ms;
+}
+
 static bool host_owes(void *arg, uint32_t partition, const struct node_id *target)
 {
     struct worker *w = arg;
     uint16_t member = ring_find(&w->view, target);
+    const struct hint_pair *pair =
+        member != RING_NO_OWNER ? hint_table_pair(&w->handoff->table, member, partition) : NULL;
 
-    return member != RING_NO_OWNER &&
-           hint_table_pair(&w->handoff->table, member, partition) != NULL;
+    /* Where some are too old, the sweep goes first. */
+    return pair != NULL && !is_too_old(w, pair->oldest_ms);
 }
 
 /* Remove one hint that exists. false: the store is too busy to take that in. */
@@ -187,11 +202,6 @@ static bool drop(struct worker *w, uint16_t member, uint32_t partition, const st
     if (hint_table_pair(&st->table, member, partition) != NULL)
         hint_table_remove(&st->table, member, partition);
     return true;
-}
-
-static bool is_too_old(const struct worker *w, uint64_t time_ms)
-{
-    return time_ms + w->conf.limits.hint_age_ms < w->engine.wall_ms;
 }
 
 static int host_scan(void *arg, uint32_t partition, const struct node_id *target,
@@ -379,6 +389,7 @@ int handoff_host_open(struct worker *w)
     struct handoff_host host = {.arg = w,
                                 .send = host_send,
                                 .reachable = host_reachable,
+                                .away = host_away,
                                 .owes = host_owes,
                                 .scan = host_scan,
                                 .load = host_load,

@@ -173,15 +173,33 @@ static void host_reply(void *arg, uint64_t token, const struct coord_reply *repl
     client_reply(s, r, reply);
 }
 
+static bool handoff_away(void *arg, uint32_t partition)
+{
+    uint64_t horizon_ms;
+
+    return repair_standing(arg, partition, &horizon_ms) == STANDING_AWAY;
+}
+
+static int handoff_send(void *arg, uint16_t member, uint16_t worker, const struct msg *m)
+{
+    struct worker *w = arg;
+    struct slice name;
+
+    ASSERT(object_peek_key(m->u.MERGE.object, &name) == 0);
+    struct position pos = position_of(name);
+    unsigned k = key_at(w->sim, &pos);
+
+    if (handoff_away(w, w->sim->key[k].partition))
+        sim_fail(w->sim, "node %u delivers %s although its vnode is away", w->node,
+                 w->sim->key[k].name);
+    return net_send(w, member, worker, m);
+}
+
 static bool handoff_owes(void *arg, uint32_t partition, const struct node_id *target)
 {
     struct worker *w = arg;
     unsigned node = node_of_id(w->sim, target);
 
-    uint64_t horizon_ms;
-
-    if (repair_standing(w, partition, &horizon_ms) == STANDING_AWAY)
-        return false;
     for (unsigned k = 0; k < w->sim->keys; k++)
         if (w->sim->key[k].partition == partition &&
             w->sim->node[w->node].disk.live.hint[node][k] &&
@@ -415,8 +433,9 @@ void worker_start(struct sim *s, unsigned node, unsigned worker)
                               .late = host_late,
                               .reply = host_reply};
     struct handoff_host handoff_host = {.arg = w,
-                                        .send = host_send,
+                                        .send = handoff_send,
                                         .reachable = host_reachable,
+                                        .away = handoff_away,
                                         .owes = handoff_owes,
                                         .scan = handoff_scan,
                                         .load = handoff_load,

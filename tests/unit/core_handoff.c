@@ -17,7 +17,7 @@ struct world {
     struct ring_index index;
     bool hint[HINTS]; /* for member 1, partition 0 */
     uint64_t digest[HINTS];
-    bool up;
+    bool up, away;
     int sent;
     struct msg_MERGE last[HINTS];
     _Alignas(16) uint8_t memory[1 << 16];
@@ -45,6 +45,13 @@ static bool reachable(void *arg, uint16_t member, uint16_t worker)
     (void)member;
     (void)worker;
     return w->up;
+}
+
+static bool is_away(void *arg, uint32_t partition)
+{
+    struct world *w = arg;
+
+    return partition == 0 && w->away;
 }
 
 static bool owes(void *arg, uint32_t partition, const struct node_id *target)
@@ -99,7 +106,7 @@ static struct world *world(uint32_t in_flight, uint32_t per_second)
                                 .per_second = per_second,
                                 .timeout_ms = 100,
                                 .idle_ms = 50};
-    struct handoff_host host = {&w, send, reachable, owes, scan, load, remove_hint};
+    struct handoff_host host = {&w, send, reachable, is_away, owes, scan, load, remove_hint};
 
     memset(&w, 0, sizeof w);
     w.view.epoch = 1;
@@ -245,6 +252,28 @@ static void test_orphans_are_removed(void **state)
     assert_int_equal(w->sent, 0);
 }
 
+static void test_a_vnode_that_is_away_delivers_nothing(void **state)
+{
+    struct world *w = world(8, 1000000);
+
+    (void)state;
+    w->away = true;
+    run(w, 0, 200000);
+    assert_int_equal(w->sent, 0);
+    w->away = false;
+    handoff_tick(w->h, 1000000);
+    assert_int_equal(w->sent, 8);
+    w->away = true; /* in the middle of a batch */
+    for (int i = 0; i < 8; i++)
+        answer(w, i, 0, 1001000);
+    run(w, 1002000, 1200000);
+    assert_int_equal(w->sent, 8);
+    assert_int_equal(left(w), HINTS - 8); /* what the target has is not owed any more */
+    w->away = false;
+    run(w, 2000000, 2500000);
+    assert_int_equal(left(w), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +283,7 @@ int main(void)
         cmocka_unit_test(test_silence_is_a_failure),
         cmocka_unit_test(test_a_changed_object_keeps_its_hint),
         cmocka_unit_test(test_orphans_are_removed),
+        cmocka_unit_test(test_a_vnode_that_is_away_delivers_nothing),
     };
 
     return cmocka_run_group_tests_name("hints go when their objects have arrived, and not before",
