@@ -94,17 +94,8 @@ static void hang_up(struct voice *v)
 
 static bool flush(struct voice *v)
 {
-    while (buf_len(&v->out) > 0) {
-        ssize_t n = wire_send(&v->wire, buf_head(&v->out), buf_len(&v->out));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            break;
-        if (n < 0)
-            return false;
-        buf_consume(&v->out, (size_t)n);
-    }
+    if (wire_flush(&v->wire, &v->out, NULL) < 0)
+        return false;
     buf_shrink(&v->out, 1u << 20);
     loop_modify(v->local->loop, &v->watch,
                 (uint32_t)EPOLLIN | (buf_len(&v->out) > 0 ? (uint32_t)EPOLLOUT : 0));

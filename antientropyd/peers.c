@@ -287,21 +287,13 @@ void peers_budget(struct peers *s, uint64_t bytes)
 
 static bool send_all(struct peer *p, struct buf *b)
 {
-    while (buf_len(b) > 0) {
-        ssize_t n = wire_send(&p->wire, buf_head(b), buf_len(b));
+    uint64_t sent = 0;
+    bool whole = wire_flush(&p->wire, b, &sent) >= 0;
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return true;
-        if (n < 0)
-            return false;
-        buf_consume(b, (size_t)n);
-        p->bytes += (uint64_t)n;
-        p->set->stats.bytes_out += (uint64_t)n;
-        p->set->tokens -= n;
-    }
-    return true;
+    p->bytes += sent;
+    p->set->stats.bytes_out += sent;
+    p->set->tokens -= (int64_t)sent;
+    return whole;
 }
 
 /* Send what may be sent. false: the connection is gone. */

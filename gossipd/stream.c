@@ -62,26 +62,13 @@ static void on_timeout(void *arg)
 /* Write what is queued. Returns false if the stream has ended. */
 static bool flush(struct stream *s)
 {
-    while (buf_len(&s->out) > 0) {
-        ssize_t n = wire_send(&s->wire, buf_head(&s->out), buf_len(&s->out));
+    int rc = wire_flush(&s->wire, &s->out, NULL);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            loop_modify(s->set->loop, &s->watch, EPOLLIN | EPOLLOUT);
-            return true;
-        }
-        if (n <= 0) {
-            end(s, false);
-            return false;
-        }
-        buf_consume(&s->out, (size_t)n);
-    }
-    if (s->last) {
-        end(s, true);
+    if (rc < 0 || (rc == 1 && s->last)) {
+        end(s, rc == 1);
         return false;
     }
-    loop_modify(s->set->loop, &s->watch, EPOLLIN);
+    loop_modify(s->set->loop, &s->watch, rc == 1 ? EPOLLIN : EPOLLIN | EPOLLOUT);
     return true;
 }
 

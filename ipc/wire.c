@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,6 +34,22 @@ ssize_t wire_send(struct wire *w, const void *data, size_t len)
 {
     return w->tls != NULL ? tls_send(w->tls, data, len)
                           : send(w->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+int wire_flush(struct wire *w, struct buf *out, uint64_t *sent)
+{
+    while (buf_len(out) > 0) {
+        ssize_t n = wire_send(w, buf_head(out), buf_len(out));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 && errno == EAGAIN ? 0 : -1;
+        buf_consume(out, (size_t)n);
+        if (sent != NULL)
+            *sent += (uint64_t)n;
+    }
+    return 1;
 }
 
 void wire_close(struct wire *w)

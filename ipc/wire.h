@@ -16,6 +16,7 @@
 #ifndef CLOCKWISE_IPC_WIRE_H
 #define CLOCKWISE_IPC_WIRE_H
 
+#include "base/buf.h"
 #include "ipc/tls.h"
 
 struct wire {
@@ -46,6 +47,10 @@ int wire_handshake(struct wire *w, uint32_t *events, char why[TLS_WHY]);
  * send means that the socket takes no more just now. */
 ssize_t wire_recv(struct wire *w, void *to, size_t room);
 ssize_t wire_send(struct wire *w, const void *data, size_t len);
+
+/* Send what the buffer holds, as far as the socket takes it. 1: all of it, 0: the rest waits for EPOLLOUT,
+ * -1: the connection is broken. Adds the bytes sent to *sent unless that is NULL. */
+int wire_flush(struct wire *w, struct buf *out, uint64_t *sent);
 
 /* Close the socket, saying goodbye under TLS. Does nothing to a wire that is none. */
 void wire_close(struct wire *w);

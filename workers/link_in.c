@@ -63,20 +63,11 @@ static void drop_older(struct inlink *newest)
 
 static bool flush(struct inlink *i)
 {
-    while (buf_len(&i->out) > 0) {
-        ssize_t n = wire_send(&i->wire, buf_head(&i->out), buf_len(&i->out));
+    int rc = wire_flush(&i->wire, &i->out, NULL);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            loop_modify(i->set->loop, &i->watch, EPOLLIN | EPOLLOUT);
-            return true;
-        }
-        if (n < 0)
-            return false;
-        buf_consume(&i->out, (size_t)n);
-    }
-    loop_modify(i->set->loop, &i->watch, EPOLLIN);
+    if (rc < 0)
+        return false;
+    loop_modify(i->set->loop, &i->watch, rc == 1 ? EPOLLIN : EPOLLIN | EPOLLOUT);
     return true;
 }
 

@@ -200,23 +200,12 @@ static void want_write(struct link *l, bool yes)
     loop_modify(l->set->loop, &l->watch, yes ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
-/* Write one buffer. 1: all of it, 0: the socket is full, -1: broken. */
 static int write_out(struct link *l, struct buf *b)
 {
-    while (buf_len(b) > 0) {
-        ssize_t n = wire_send(&l->wire, buf_head(b), buf_len(b));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return 0;
-        if (n < 0)
-            return -1;
-        l->set->stats.writes++;
-        l->set->stats.bytes_out += (uint64_t)n;
-        buf_consume(b, (size_t)n);
-    }
-    return 1;
+    if (buf_len(b) == 0)
+        return 1;
+    l->set->stats.writes++;
+    return wire_flush(&l->wire, b, &l->set->stats.bytes_out);
 }
 
 void link_out_queue(struct link *l)

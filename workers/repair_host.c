@@ -238,17 +238,8 @@ static bool flush(struct caller *c, uint64_t durable)
         buf_consume(&c->held, ready);
         buf_shrink(&c->held, 1u << 20);
     }
-    while (buf_len(&c->out) > 0) {
-        ssize_t n = wire_send(&c->wire, buf_head(&c->out), buf_len(&c->out));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            break;
-        if (n < 0)
-            return false;
-        buf_consume(&c->out, (size_t)n);
-    }
+    if (wire_flush(&c->wire, &c->out, NULL) < 0)
+        return false;
     buf_shrink(&c->out, 1u << 20);
     return true;
 }
