@@ -170,7 +170,7 @@ static void publish(struct session *s, const struct exchange_stats *stats, bool 
             repair_seg_update(&a->repair, s->partition, k, &s->peer_id,
                               agreed ? REPAIR_ROW_IDLE : REPAIR_ROW_FAILED,
                               stats->news_here + stats->news_there + stats->dead, bytes,
-                              agreed ? s->mine.as_of_ms : 0);
+                              agreed ? exchange_as_of(s->exchange) : 0);
 }
 
 static void tell(struct session *s, const struct exchange_stats *stats, bool agreed)
@@ -221,7 +221,7 @@ static void settle(struct session *s)
     uint32_t partition = s->partition;
     struct node_id peer = s->peer_id;
     struct repair_STATE_DONE vnode = s->vnode;
-    uint64_t as_of = s->mine.as_of_ms;
+    uint64_t as_of = exchange_as_of(s->exchange);
     bool ours = s->ours;
 
     free_slot(s);
@@ -265,6 +265,7 @@ static void fill_side(struct session *s)
         .flags = v->standing == STANDING_WHOLE ? EXCHANGE_WHOLE : 0,
         .root = v->root,
         .horizon_ms = v->standing == STANDING_WHOLE ? v->horizon : 0,
+        .now_ms = s->asked_ms,
         /* What is buffered is not in the tree yet. */
         .as_of_ms =
             v->dirty_since != 0 && v->dirty_since <= s->asked_ms ? v->dirty_since - 1 : s->asked_ms,
@@ -309,6 +310,9 @@ static void on_state(void *arg, const struct repair *answer)
     }
     if (s->vnode.dirty_since == 0 || s->vnode.dirty_since > v->filled_ms)
         v->filled_ms = 0;
+    /* Replayed from the journal, of before the node went down: into the tree with it, first of all. */
+    if (s->vnode.dirty_since == REPAIR_DIRTY_REPLAYED && v->filled_ms == 0)
+        v->filled_ms = s->asked_ms;
     if (v->filled_ms != 0 || !is_worth_it(s)) {
         give_up(s, v->filled_ms != 0 ? -ERR_BUSY : -ERR_AGAIN);
         return;
@@ -346,7 +350,7 @@ static bool wants_flush(const struct session *s)
     const struct antientropyd *a = s->owner;
 
     return a->vnodes.info[s->partition].filled_ms != 0 || standing_has_left(a) ||
-           (a->view.phase[s->partition] == RING_FENCED && change_wants(a, s->partition));
+           a->view.phase[s->partition] == RING_FENCED;
 }
 
 static int ask_state(struct session *s)

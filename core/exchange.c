@@ -279,6 +279,19 @@ static void begin(struct exchange *x, uint32_t number, const struct exchange_sid
     x->outcome = EXCHANGE_RUNNING;
 }
 
+static uint64_t behind(const struct exchange_side *side)
+{
+    return side->now_ms > side->as_of_ms ? side->now_ms - side->as_of_ms : 0;
+}
+
+uint64_t exchange_as_of(const struct exchange *x)
+{
+    const struct exchange_side *mine = &x->mine;
+    uint64_t theirs = mine->now_ms > x->theirs_behind_ms ? mine->now_ms - x->theirs_behind_ms : 0;
+
+    return theirs < mine->as_of_ms && !COORD_BUG(BUFFERS_COUNT) ? theirs : mine->as_of_ms;
+}
+
 void exchange_begin(struct exchange *x, uint32_t number, const struct exchange_side *mine)
 {
     begin(x, number, mine);
@@ -289,20 +302,23 @@ void exchange_begin(struct exchange *x, uint32_t number, const struct exchange_s
                                                  .epoch = mine->epoch,
                                                  .flags = mine->flags,
                                                  .root = mine->root,
-                                                 .horizon = mine->horizon_ms}});
+                                                 .horizon = mine->horizon_ms,
+                                                 .behind = behind(mine)}});
 }
 
 void exchange_serve(struct exchange *x, const struct exchange_side *mine,
                     const struct repair_OPEN *open)
 {
-    struct repair m = {.kind = REPAIR_OPENED,
-                       .u.OPENED = {.exchange = open->exchange, .flags = mine->flags}};
+    struct repair m = {
+        .kind = REPAIR_OPENED,
+        .u.OPENED = {.exchange = open->exchange, .flags = mine->flags, .behind = behind(mine)}};
 
     ASSERT(open->partition == mine->partition);
     begin(x, open->exchange, mine);
     x->state = XSTATE_SERVING;
     x->theirs_flags = open->flags;
     x->theirs_horizon_ms = open->horizon;
+    x->theirs_behind_ms = open->behind;
     if (open->root == mine->root)
         m.u.OPENED.flags |= EXCHANGE_AGREED;
     else

@@ -90,8 +90,8 @@ struct exchange_side {
     uint32_t flags; /* enum exchange_flags */
     uint64_t root;
     uint64_t horizon_ms; /* 0 unless whole */
-    uint64_t as_of_ms; /* wall time: everything accepted before it is in the tree. The host keeps it
-                            for the agreement; never travels */
+    uint64_t now_ms;     /* wall time when all this was looked at */
+    uint64_t as_of_ms;   /* wall time: everything accepted before it is in the tree */
 };
 
 /* What the exchange asks of its host. None may call back into the exchange. */
@@ -166,6 +166,9 @@ void exchange_abort(struct exchange *x, int error);
 enum exchange_outcome exchange_outcome(const struct exchange *x);
 /* Why it failed: a negated enum err, else 0. */
 int exchange_error(const struct exchange *x);
+/* The agreement holds as of this time: what either side had accepted before it was in its tree. By this
+ * side's clock: of the other's only the age is told. */
+uint64_t exchange_as_of(const struct exchange *x);
 uint32_t exchange_number(const struct exchange *x);
 void exchange_stats(const struct exchange *x, struct exchange_stats *out);
 /* Does it wait for the own worker (else, while it runs, for the peer)? */

@@ -77,7 +77,7 @@ struct exchange {
     struct exchange_host host;
     struct exchange_side mine;
     uint32_t theirs_flags;
-    uint64_t theirs_horizon_ms;
+    uint64_t theirs_horizon_ms, theirs_behind_ms;
     enum exchange_state state;
     enum exchange_outcome outcome;
     int error;

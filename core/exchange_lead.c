@@ -656,6 +656,7 @@ static int take_opened(struct exchange *x, const struct repair_OPENED *m)
     }
     x->theirs_flags = m->flags;
     x->theirs_horizon_ms = m->horizon;
+    x->theirs_behind_ms = m->behind;
     if ((m->flags & EXCHANGE_AGREED) != 0) {
         x->state = XSTATE_OVER;
         x->outcome = EXCHANGE_AGREEMENT;

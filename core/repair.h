@@ -9,6 +9,9 @@
 #define MESSAGE_ANY        repair
 #include "base/message_types.def"
 
+/* STATE_DONE.dirty_since: records of an earlier run, replayed from the journal, are not in the tree. */
+#define REPAIR_DIRTY_REPLAYED 1u
+
 enum repair_flags {
     REPAIR_WANT_WHOLE = 1 /* send back what holds more than was sent */
 };

@@ -105,6 +105,8 @@ static int apply(void *arg, const struct journal_record *record, struct slice pa
             return err == -ERR_NOTFOUND ? 0 : err;
     }
     err = apply_to_vnode(s, s->vnodes[record->partition], record, payload);
+    if (s->vnodes[record->partition] != NULL)
+        s->vnodes[record->partition]->replayed = s->vnodes[record->partition]->listed;
     s->stats.recovered_records++;
     while (err == 0 && s->oldest != NULL && s->flushing_count == 0 &&
            s->pool.used > s->conf.write_buffer_bytes / 100 * FULL_AT)

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "core/repair.h"
 
 /* Numbers of this start are above those of all before. */
 enum { GENERATION_BITS = 32 };
@@ -35,7 +36,8 @@ int store_vnode_state(const struct store *s, uint32_t partition, struct store_vn
         /* Times of writes are those of turns: none is later than it says. */
         uint64_t age_ms = since < s->now_us ? (s->now_us - since) / 1000 : 0;
 
-        out->dirty_since_ms = s->now_ms > age_ms + 1 ? s->now_ms - age_ms - 1 : 1;
+        out->dirty_since_ms =
+            !v->replayed && s->now_ms > age_ms + 1 ? s->now_ms - age_ms - 1 : REPAIR_DIRTY_REPLAYED;
     }
     out->standing = store_standing(s, partition, &out->horizon_ms);
     return 0;

@@ -158,7 +158,8 @@ struct store_vnode_state {
     uint64_t id;
     uint64_t horizon_ms;     /* 0 unless whole */
     uint64_t generation;     /* changes with every write, buffers included, and with every start */
-    uint64_t dirty_since_ms; /* wall time of the oldest write that is not in the tree; 0: none */
+    uint64_t dirty_since_ms; /* wall time of the oldest write that is not in the tree; 0: none;
+                                REPAIR_DIRTY_REPLAYED */
     uint64_t last_write_ms;  /* wall time */
     uint64_t late_ms;        /* wall time: something last came late; at least that of the opening */
     uint64_t root;           /* sum of the leaves */

@@ -105,6 +105,7 @@ struct vnode {
     unsigned want; /* asked for while busy */
     bool busy;
     _Atomic bool unlinked; /* dropped: its names belong to another vnode now */
+    bool replayed;         /* its buffers hold what was written in an earlier run */
     bool recovered;        /* recovery has flushed something into it */
     bool ruined;           /* its file is damaged and must not be read until it is replaced */
     bool renewing;         /* asked for a new id that is not there yet */

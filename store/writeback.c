@@ -165,6 +165,7 @@ void engine_collect(struct store *s, struct vnode *v)
     } else if (w->todo & VNODE_FLUSH) {
         forget_flushing(s, v);
         wbuf_clear(&v->frozen);
+        v->replayed = false; /* it was all in the first buffer to be written back */
         wbuf_clear(&v->hints_frozen);
         v->frozen_since_us = 0;
         v->retry_us = 0;

@@ -62,6 +62,7 @@ LOSER_STAYS 60 --ring
 GIVEN_TO_ONE 60 --ring
 COMPLETION_DIFFERS 60 --ring
 PREFIX_N_IGNORED 40 --repair
+BUFFERS_COUNT rare --repair
 LIST
 }
 

@@ -58,7 +58,7 @@ static void settle(struct run *run)
         if (h->vnode != run->side.vnode)
             horizon_reset(h, run->side.vnode);
         horizon_agreed(h, run->side.vnode, &s->node[r->node].view.members[run->peer].id,
-                       run->side.as_of_ms);
+                       exchange_as_of(run->x));
     }
     check_forget(run);
     run->used = false;

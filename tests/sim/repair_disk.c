@@ -130,6 +130,7 @@ struct exchange_side repair_side(struct sim *s, unsigned node, unsigned partitio
                                  .q_bits = (uint8_t)s->q_bits,
                                  .epoch = 1,
                                  .vnode = v->id,
+                                 .now_ms = node_wall_ms(s, node),
                                  .as_of_ms = node_wall_ms(s, node)};
     struct exchange_entry e;
 

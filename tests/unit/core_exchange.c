@@ -42,6 +42,25 @@ static void equal_replicas_agree_within_64_bytes(void **state)
     end(kit);
 }
 
+static void an_agreement_is_as_old_as_the_oldest_buffer_of_the_two(void **state)
+{
+    (void)state;
+    for (int differ = 0; differ < 2; differ++) {
+        struct kit *kit = new_kit(1, 7, 3, 100);
+
+        kit->side[0].now_ms = 50000; /* clocks differ: only ages travel */
+        kit->side[0].behind_ms = 10;
+        kit->side[1].now_ms = 90000;
+        kit->side[1].behind_ms = 2000;
+        if (differ)
+            kit_set(kit, 0, 7, 1);
+        assert_int_equal(kit_run(kit), EXCHANGE_AGREEMENT);
+        assert_int_equal(exchange_as_of(kit->side[0].x), 48000);
+        assert_int_equal(exchange_as_of(kit->side[1].x), 88000);
+        end(kit);
+    }
+}
+
 static void random_differences_are_mended_both_ways(void **state)
 {
     (void)state;
@@ -512,6 +531,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_replicas_agree_within_64_bytes),
+        cmocka_unit_test(an_agreement_is_as_old_as_the_oldest_buffer_of_the_two),
         cmocka_unit_test(random_differences_are_mended_both_ways),
         cmocka_unit_test(an_empty_replica_is_filled_without_lists),
         cmocka_unit_test(writes_in_flight_are_no_differences),

@@ -31,6 +31,7 @@ struct kit_side {
     unsigned leaf_bits;
     uint64_t *leaves;
     uint64_t horizon_ms, vnode;
+    uint64_t now_ms, behind_ms; /* its clock, and what may not be in its tree yet */
     uint32_t flags;
     uint32_t full_at; /* a key that cannot be stored; UINT32_MAX: none */
     bool ask_waits, broken;
@@ -455,7 +456,9 @@ static struct exchange_side kit_view(struct kit_side *s)
                                   .vnode = s->vnode,
                                   .flags = s->flags,
                                   .root = kit_flush(s),
-                                  .horizon_ms = s->horizon_ms};
+                                  .horizon_ms = s->horizon_ms,
+                                  .now_ms = s->now_ms,
+                                  .as_of_ms = s->now_ms - s->behind_ms};
 }
 
 /* Deliver what is on its way, one by one; false: nothing was. */

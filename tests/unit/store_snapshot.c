@@ -272,6 +272,28 @@ static void what_came_late_makes_an_older_horizon_void(void **state)
     assert_int_equal(now.horizon_ms, 7);
 }
 
+static void nobody_knows_how_old_is_what_was_replayed_until_it_is_flushed(void **state)
+{
+    struct store_vnode_state now;
+
+    (void)state;
+    for (unsigned n = 0; n < 50; n++)
+        kit_put(store, n, 1);
+    store_close(store);
+    store = kit_open(dir);
+    assert_int_equal(look().dirty_since_ms, REPAIR_DIRTY_REPLAYED);
+    store_flush(store, P);
+    for (int i = 0; i < 5000 && look().dirty_since_ms != 0; i++) {
+        usleep(1000);
+        kit_turn(store);
+    }
+    assert_int_equal(look().dirty_since_ms, 0);
+    for (unsigned n = 0; n < 50; n++)
+        kit_put(store, n, 2);
+    now = look();
+    assert_true(now.dirty_since_ms > REPAIR_DIRTY_REPLAYED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +310,8 @@ int main(void)
             a_new_vnode_is_missing_until_it_is_called_whole_and_stays_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(a_vnode_that_was_away_is_not_believed_at_once, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            nobody_knows_how_old_is_what_was_replayed_until_it_is_flushed, setup, teardown),
         cmocka_unit_test_setup_teardown(what_came_late_makes_an_older_horizon_void, setup,
                                         teardown),
     };
