@@ -3,8 +3,9 @@
  * core/ring_change.h and core/member_change.c. Runs in gossipd. */
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/log.h"
-#include "gossipd/gossipd.h"
+#include "gossipd/admin.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -191,6 +192,28 @@ static void measure(struct gossipd *g)
     c->done = done;
 }
 
+/* Of a removal that cannot be, people hear once, until it is about somebody else. */
+static void say_removed(struct gossipd *g, const struct ring_change *list, uint32_t count, int rc)
+{
+    uint64_t whom = 1;
+    char name[LIMIT_NAME];
+
+    for (uint32_t i = 0; i < count; i++)
+        whom = hash64_seed(list[i].node.b, NODE_ID_BYTES, whom);
+    if (rc != 0 && g->watch.not_removed == whom)
+        return;
+    g->watch.not_removed = rc != 0 ? whom : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        admin_name(g, &list[i].node, name, sizeof name);
+        if (rc == 0)
+            log_notice("%s has been faulty for more than auto_remove_after: removed from the ring",
+                       name);
+        else
+            log_warn("auto_remove_after cannot remove %s: %s", name,
+                     rc == -ERR_DENIED ? "the others are too few for all replicas" : err_text(rc));
+    }
+}
+
 /* The members that have been faulty for too long are removed by the living member with the lowest id,
  * if it sees most of the ring alive: never by a minority of a network that has been cut in two. */
 static void remove_dead(struct gossipd *g)
@@ -219,11 +242,7 @@ static void remove_dead(struct gossipd *g)
     }
     if (count == 0 || 2 * alive <= all)
         return;
-    int rc = member_commit_list(&g->members, list, count, &plan);
-    if (rc == 0)
-        log_notice("%u members have been faulty for more than auto_remove_after: removed from the "
-                   "ring",
-                   count);
+    say_removed(g, list, count, member_commit_list(&g->members, list, count, &plan));
 }
 
 void gossipd_change_step(struct gossipd *g)

@@ -28,6 +28,7 @@ struct change_watch {
     uint64_t started_us, done_us;  /* mono; when it was first seen, and when `done` last rose */
     uint32_t done;                 /* steps to WHOLE that have been announced */
     bool was_in;                   /* this node was in the ring when it was looked at last */
+    uint64_t not_removed;          /* whom auto_remove_after cannot remove, hashed; 0: nobody */
     uint64_t drained_us;           /* since when it has nothing left to give; 0: it has */
     struct loop_timer timer;
 };

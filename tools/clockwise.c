@@ -104,6 +104,13 @@ static int log_in(struct resp_client *c, const struct wish *w)
     return rc;
 }
 
+static int unreachable(const struct wish *w, const struct resp_client *c, bool connected)
+{
+    fprintf(stderr, "clockwise: %s:%s: %s%s\n", w->conn.host, w->conn.port, c->why,
+            connected && !w->conn.tls ? " (a port that speaks TLS needs --tls)" : "");
+    return UNREACHABLE;
+}
+
 static int ask(const struct wish *w)
 {
     const char *words[WORDS + 2] = {"CW.CLUSTER"};
@@ -117,12 +124,13 @@ static int ask(const struct wish *w)
     if (w->json)
         words[count++] = "JSON";
     int rc = resp_client_open(&c, &w->conn);
+    bool connected = rc == 0;
     if (rc == 0)
         rc = log_in(&c, w);
     if (rc != 0) {
-        fprintf(stderr, "clockwise: %s:%s: %s\n", w->conn.host, w->conn.port, c.why);
+        status = unreachable(w, &c, connected && rc != -ERR_DENIED);
         resp_client_close(&c);
-        return UNREACHABLE;
+        return status;
     }
     rc = call_patiently(&c, words, count, &text);
     if (rc == 0) {
@@ -133,8 +141,7 @@ static int ask(const struct wish *w)
         fprintf(stderr, "clockwise: %.*s\n", (int)text.len, (const char *)text.data);
         status = REFUSED;
     } else {
-        fprintf(stderr, "clockwise: %s:%s: %s\n", w->conn.host, w->conn.port, c.why);
-        status = UNREACHABLE;
+        status = unreachable(w, &c, true);
     }
     resp_client_close(&c);
     if (fflush(stdout) != 0)
