@@ -32,9 +32,9 @@ static size_t count_top(void)
 
 static void write_flags(struct resp_out *out, uint32_t flags)
 {
-    static const char *const names[] = {"write",    "readonly",   "denyoom",    "admin",
-                                        "noscript", "loading",    "stale",      "fast",
-                                        "no_auth",  "allow_busy", "movablekeys"};
+    static const char *const names[] = {
+        "write", "readonly", "denyoom", "admin",      "noscript",    "loading",
+        "stale", "fast",     "no_auth", "allow_busy", "movablekeys", "no_async_loading"};
 
     resp_set(out, (size_t)__builtin_popcount(flags));
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
@@ -66,13 +66,21 @@ static const char *const *tips_of(const struct command *c)
         const char *name;
         const char *tips[4];
     } table[] = {
+        {"client|info", {"nondeterministic_output"}},
+        {"cluster|bumpepoch", {"nondeterministic_output"}},
+        {"cluster|count-failure-reports", {"nondeterministic_output"}},
+        {"cluster|getkeysinslot", {"nondeterministic_output"}},
         {"cluster|info", {"nondeterministic_output"}},
+        {"cluster|links", {"nondeterministic_output"}},
         {"cluster|nodes", {"nondeterministic_output"}},
+        {"cluster|replicas", {"nondeterministic_output"}},
         {"cluster|shards", {"nondeterministic_output"}},
+        {"cluster|slaves", {"nondeterministic_output"}},
         {"cluster|slots", {"nondeterministic_output"}},
         {"client|list", {"nondeterministic_output"}},
         {"command", {"nondeterministic_output_order"}},
         {"command|docs", {"nondeterministic_output_order"}},
+        {"command|info", {"nondeterministic_output_order"}},
         {"command|list", {"nondeterministic_output_order"}},
         {"config|resetstat", {"request_policy:all_nodes", "response_policy:all_succeeded"}},
         {"config|set", {"request_policy:all_nodes", "response_policy:all_succeeded"}},
@@ -85,11 +93,29 @@ static const char *const *tips_of(const struct command *c)
         {"info",
          {"nondeterministic_output", "request_policy:all_shards", "response_policy:special"}},
         {"keys", {"request_policy:all_shards", "nondeterministic_output_order"}},
+        {"latency|doctor",
+         {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
         {"latency|histogram",
          {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
+        {"latency|history",
+         {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
+        {"latency|latest",
+         {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
+        {"latency|reset", {"request_policy:all_nodes", "response_policy:agg_sum"}},
+        {"memory|doctor",
+         {"nondeterministic_output", "request_policy:all_shards", "response_policy:special"}},
+        {"memory|malloc-stats",
+         {"nondeterministic_output", "request_policy:all_shards", "response_policy:special"}},
+        {"memory|purge", {"request_policy:all_shards", "response_policy:all_succeeded"}},
+        {"memory|stats",
+         {"nondeterministic_output", "request_policy:all_shards", "response_policy:special"}},
         {"memory|usage", {"nondeterministic_output"}},
         {"mget", {"request_policy:multi_shard"}},
         {"mset", {"request_policy:multi_shard", "response_policy:all_succeeded"}},
+        {"object|encoding", {"nondeterministic_output"}},
+        {"object|freq", {"nondeterministic_output"}},
+        {"object|idletime", {"nondeterministic_output"}},
+        {"object|refcount", {"nondeterministic_output"}},
         {"ping", {"request_policy:all_shards", "response_policy:all_succeeded"}},
         {"randomkey",
          {"request_policy:all_shards", "response_policy:special", "nondeterministic_output"}},

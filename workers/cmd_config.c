@@ -22,13 +22,16 @@ static const struct fixed {
 } fixed_keys[] = {
     {"appendonly", "yes"},
     {"cluster-enabled", "yes"},
+    {"cluster-require-full-coverage", "yes"},
     {"databases", "1"},
     {"hz", "10"},
     {"maxmemory", "0"},
     {"maxmemory-policy", "noeviction"},
     {"notify-keyspace-events", ""},
     {"proto-max-bulk-len", "8388608"},
+    {"replica-read-only", "no"},
     {"save", ""},
+    {"slave-read-only", "no"},
 };
 
 struct config_reply {

@@ -159,6 +159,16 @@ enum call_result cmd_memory_stats(struct call *call)
     return CALL_DONE;
 }
 
+enum call_result cmd_memory_malloc_stats(struct call *call)
+{
+    struct resp_out text;
+
+    resp_init(&text);
+    resp_printf(&text, "Stats not supported for the current allocator");
+    resp_take_text(call_out(call), &text);
+    return CALL_DONE;
+}
+
 enum call_result cmd_memory_doctor(struct call *call)
 {
     struct worker_info info;

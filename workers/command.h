@@ -35,7 +35,8 @@ enum command_flags {
     CMD_FAST = 128,
     CMD_NO_AUTH = 256,
     CMD_ALLOW_BUSY = 512,
-    CMD_MOVABLE = 1024
+    CMD_MOVABLE = 1024,
+    CMD_NO_ASYNC = 2048
 };
 
 enum command_acl {

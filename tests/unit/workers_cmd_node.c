@@ -27,6 +27,7 @@ static void values_are_described_as_redis_would_keep_them(void **state)
     EXPECT("OBJECT REFCOUNT n", ":1\r\n");
     EXPECT("OBJECT IDLETIME n", "-ERR idle times are not tracked: reads change nothing\r\n");
     EXPECT("MEMORY USAGE none", "$-1\r\n");
+    EXPECT("MEMORY MALLOC-STATS", "$45\r\nStats not supported for the current allocator\r\n");
     put_text(fd, "MEMORY USAGE s\r\n");
     assert_true(atoi(got(fd) + 1) > 96);
 }
@@ -97,6 +98,14 @@ static void a_command_that_is_too_long_as_a_whole_is_told_so(void **state)
     EXPECT("PING", "+PONG\r\n");
 }
 
+static void there_are_no_functions_to_flush(void **state)
+{
+    (void)state;
+    EXPECT("FUNCTION FLUSH SYNC", "+OK\r\n");
+    put_text(fd, "FUNCTION LIST\r\n");
+    assert_memory_equal(got(fd), "-ERR FUNCTION is not supported: ", 32);
+}
+
 static void commands_describe_themselves(void **state)
 {
     (void)state;
@@ -136,6 +145,7 @@ int main(void)
         T(a_dumped_value_is_restored),
         T(settings_of_redis_are_set_and_shown),
         T(a_command_that_is_too_long_as_a_whole_is_told_so),
+        T(there_are_no_functions_to_flush),
         T(commands_describe_themselves),
     };
 
