@@ -25,6 +25,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -555,9 +556,15 @@ static void wait_for_flush(struct store *s)
     } while (stats.buffer_bytes > 0 && clock_mono_us() - begin < 60000000);
 }
 
+static double cpu_us(const struct timeval *from, const struct timeval *to)
+{
+    return (double)(to->tv_sec - from->tv_sec) * 1e6 + (double)(to->tv_usec - from->tv_usec);
+}
+
 static void bench_recovery(struct load *l)
 {
     struct store_stats stats;
+    struct rusage before, after;
     uint64_t begin, done = 0;
 
     while (done < opt.keys / 2) { /* some records that only the journal holds */
@@ -569,12 +576,19 @@ static void bench_recovery(struct load *l)
     load_drain(l);
     store_close(l->store);
     begin = clock_mono_us();
+    getrusage(RUSAGE_THREAD, &before);
     struct store_conf conf = engine_conf();
     ASSERT(store_open(&l->store, &conf) == 0);
     begin = clock_mono_us() - begin;
+    getrusage(RUSAGE_THREAD, &after);
     store_stats(l->store, &stats);
     row("engine, recovery (records)", (double)stats.recovered_records * 1e6 / (double)begin, NULL);
     fact("records replayed", (double)stats.recovered_records, "");
+    fact("time of recovery", (double)begin / 1e6, "s");
+    fact("CPU of recovery per record, in user space",
+         cpu_us(&before.ru_utime, &after.ru_utime) / (double)(stats.recovered_records + 1), "us");
+    fact("CPU of recovery per record, in the kernel",
+         cpu_us(&before.ru_stime, &after.ru_stime) / (double)(stats.recovered_records + 1), "us");
 }
 
 static void report(struct load *l, double rate, double written)
