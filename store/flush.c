@@ -15,9 +15,11 @@
 #include <stdlib.h>
 
 enum {
-    TXN_PAGES_MAX = 256,   /* leaf pages that one transaction may rewrite */
-    TXN_PAGES_MIN = 32,    /* ... however many vnodes there are */
-    TXN_PAGES_ALL = 24576, /* ... in one transaction of each vnode, together */
+    TXN_FILE_SHARE = 28,   /* a transaction may rewrite this part of the pages of a file, */
+    TXN_HURRY = 4,         /* ... times this when buffers fill faster than they are emptied, */
+    TXN_PAGES_MIN = 16,    /* ... but at least so many, */
+    TXN_PAGES_MAX = 128,   /* ... and at most so many, */
+    TXN_PAGES_ALL = 12288, /* ... in one transaction of each vnode, together */
     TXN_BYTES = 4 << 20,   /* bytes of objects in one transaction */
     PAGE = 4096,
     NEW_ID = VNODE_RENEW | VNODE_NEW_ID,
@@ -79,7 +81,7 @@ int flush_commit(struct flush *f)
     v->work.tombs = lmdb_write_count(v->env, LMDB_TOMBS);
     v->work.keys = lmdb_write_count(v->env, LMDB_DATA) - v->work.tombs;
     if (err == 0)
-        err = lmdb_write_commit(v->env);
+        err = f->early && !renew ? lmdb_write_commit_early(v->env) : lmdb_write_commit(v->env);
     else
         lmdb_write_abort(v->env);
     if (err != 0) {
@@ -104,33 +106,39 @@ int flush_commit(struct flush *f)
     return 0;
 }
 
-/* How many of `left` entries go into one transaction: so many that it rewrites a bounded number of
- * pages. What it replaces cannot be used again before the transaction after next, so large
- * transactions make large files; and LMDB keeps for ever the memory of an environment's largest. */
+/* How many pages one transaction may rewrite. What it replaces cannot be used again before the
+ * transaction after next, so large transactions make large files; and LMDB keeps for ever the memory
+ * of an environment's largest. Small ones cost a sync each. */
 static uint64_t pages_allowed(const struct flush *f)
 {
-    uint64_t allowed = TXN_PAGES_ALL / (f->v->work.vnodes > 0 ? f->v->work.vnodes : 1);
+    uint64_t share = TXN_PAGES_ALL / (f->v->work.vnodes > 0 ? f->v->work.vnodes : 1);
+    uint64_t allowed =
+        f->v->work.file_bytes / PAGE / TXN_FILE_SHARE * (f->v->work.hurry ? TXN_HURRY : 1);
 
+    if (allowed > share)
+        allowed = share;
     return allowed > TXN_PAGES_MAX   ? TXN_PAGES_MAX
            : allowed < TXN_PAGES_MIN ? TXN_PAGES_MIN
                                      : allowed;
 }
 
-static uint32_t chunk_of(const struct flush *f, uint32_t left)
+/* How many of `count` entries go into one transaction. They are spread evenly over the whole file, and
+ * touch at most every page. */
+static uint32_t chunk_of(const struct flush *f, uint32_t count)
 {
-    uint64_t pages = f->v->work.file_bytes / PAGE, allowed = pages_allowed(f);
-    uint64_t per_page = pages == 0 ? 16 : left / pages;
+    uint64_t pages = f->v->work.file_bytes / PAGE;
+    uint64_t per_page = pages == 0 ? 16 : count / pages;
 
-    /* Entries are spread evenly: `left` of them touch at most every page. */
     if (per_page < 1)
         per_page = 1;
-    return allowed * per_page < left ? (uint32_t)(allowed * per_page) : left;
+    return (uint32_t)(pages_allowed(f) * per_page);
 }
 
-/* Write a run of entries in one transaction; *done is how many. */
-static int flush_run(struct flush *f, const struct wbuf_sorted *entries, uint32_t count,
-                     uint32_t *done)
+/* Write a run of the entries that are left in one transaction, `chunk` at most; *done is how many. */
+static int flush_run(struct flush *f, const struct wbuf_sorted *entries, uint32_t left,
+                     uint32_t chunk, uint32_t *done)
 {
+    uint32_t count = left < chunk ? left : chunk;
     uint64_t bytes = 0, leaf_bytes = 0, leaf_room = pages_allowed(f) * PAGE / 2;
     int err = lmdb_write_begin(f->v->env);
 
@@ -148,13 +156,16 @@ static int flush_run(struct flush *f, const struct wbuf_sorted *entries, uint32_
             return err;
         }
     }
-    return flush_commit(f);
+    f->early = *done < left;
+    err = flush_commit(f);
+    f->early = false;
+    return err;
 }
 
 static int flush_objects(struct flush *f)
 {
     const struct wbuf *b = &f->v->frozen;
-    uint32_t at = 0, done;
+    uint32_t at = 0, done, chunk = chunk_of(f, b->count);
     int err = 0;
 
     if (b->count == 0)
@@ -164,10 +175,13 @@ static int flush_objects(struct flush *f)
         return -ERR_NOMEM;
     wbuf_sort(b, f->sorted);
     while (err == 0 && at < b->count) {
-        err = flush_run(f, f->sorted + at, chunk_of(f, b->count - at), &done);
-        at += done;
+        err = flush_run(f, f->sorted + at, b->count - at, chunk, &done);
+        if (err == 0)
+            at += done;
         f->v->work.file_bytes = lmdb_env_bytes(f->v->env);
     }
+    if (err == -ERR_DISKFULL && at > 0) /* it ends here for now, with what is committed */
+        err = lmdb_write_sync(f->v->env) == 0 ? -ERR_DISKFULL : -ERR_IO;
     free(f->sorted);
     return err;
 }

@@ -20,9 +20,10 @@ struct flush {
     struct leaf_change *changes; /* leaves that the open transaction has rewritten */
     uint32_t change_count, change_capacity;
     uint64_t records, bytes;
-    bool amnesia;      /* something is lost: a damaged record was met, say */
-    bool renew;        /* a new id is wanted, amnesia or not */
-    bool rebuild;      /* all leaf hashes must be made anew */
+    bool amnesia; /* something is lost: a damaged record was met, say */
+    bool renew;   /* a new id is wanted, amnesia or not */
+    bool early;   /* more transactions of this flush follow, whose commits bring this one to disk */
+    bool rebuild; /* all leaf hashes must be made anew */
     uint64_t *rebuilt; /* the new ones, until they are committed */
 };
 

@@ -33,6 +33,7 @@ struct lmdb_env {
     MDB_dbi dbi[LMDB_DBS];
     struct side reader, writer;
     bool reading; /* the reader holds a snapshot */
+    uint32_t partition;
 };
 
 static const char *const db_names[LMDB_DBS] = {"data",   "expiry", "tombs",
@@ -150,11 +151,13 @@ static int open_env(struct lmdb_env **out, const char *path, uint64_t map_bytes,
     if (e == NULL)
         return -ERR_NOMEM;
     e->magic = MAGIC;
+    e->partition = partition_of(path);
+    suspect_reading(e->partition);
     rc = mdb_env_create(&e->env);
     if (rc == 0)
         rc = mdb_env_set_assert(e->env, on_assert);
     if (rc == 0)
-        rc = mdb_env_set_userctx(e->env, (void *)(uintptr_t)partition_of(path));
+        rc = mdb_env_set_userctx(e->env, (void *)(uintptr_t)e->partition);
     if (rc == 0)
         rc = mdb_env_set_maxdbs(e->env, LMDB_DBS);
     if (rc == 0)
@@ -263,6 +266,7 @@ static int reader_begin(struct lmdb_env *e)
     int rc;
 
     CHECK_MAGIC(e, MAGIC);
+    suspect_reading(e->partition);
     if (e->reading)
         return 0;
     rc = e->reader.txn == NULL ? mdb_txn_begin(e->env, NULL, MDB_RDONLY, &e->reader.txn)
@@ -342,6 +346,7 @@ int lmdb_reader_seek(struct lmdb_env *e, enum lmdb_db db, struct slice from, str
 int lmdb_reader_step(struct lmdb_env *e, enum lmdb_db db, struct slice *key, struct slice *value)
 {
     ASSERT(e->reading);
+    suspect_reading(e->partition);
     return side_fetch(e, &e->reader, db, MDB_NEXT, (struct slice){0}, key, value);
 }
 
@@ -426,6 +431,22 @@ int lmdb_write_clear(struct lmdb_env *e, enum lmdb_db db)
 {
     ASSERT(e->writer.txn != NULL);
     return err_from_lmdb(mdb_drop(e->writer.txn, e->dbi[db], 0));
+}
+
+int lmdb_write_commit_early(struct lmdb_env *e)
+{
+    int err, rc = mdb_env_set_flags(e->env, MDB_NOMETASYNC, 1);
+
+    ASSERT(rc == 0);
+    err = lmdb_write_commit(e);
+    rc = mdb_env_set_flags(e->env, MDB_NOMETASYNC, 0);
+    ASSERT(rc == 0);
+    return err;
+}
+
+int lmdb_write_sync(struct lmdb_env *e)
+{
+    return err_from_lmdb(mdb_env_sync(e->env, 1));
 }
 
 int lmdb_write_commit(struct lmdb_env *e)

@@ -69,6 +69,10 @@ uint64_t lmdb_write_count(struct lmdb_env *e, enum lmdb_db db);
 /* Remove all rows of a database. */
 int lmdb_write_clear(struct lmdb_env *e, enum lmdb_db db);
 int lmdb_write_commit(struct lmdb_env *e);
+/* With one sync instead of two: a power cut may take this commit back, whole, until the next one of either
+ * kind or lmdb_write_sync(). For all but the last of a row of commits. */
+int lmdb_write_commit_early(struct lmdb_env *e);
+int lmdb_write_sync(struct lmdb_env *e);
 void lmdb_write_abort(struct lmdb_env *e);
 
 #endif

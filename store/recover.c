@@ -25,6 +25,7 @@ static int work_once(struct store *s, struct vnode *v, unsigned todo)
     v->work.renewed = false;
     v->work.now_ms = clock_wall_ms();
     v->work.vnodes = s->open_count;
+    v->work.hurry = true; /* nobody is served until this is done */
     v->work.flushed_records = v->work.flushed_bytes = v->work.dropped = v->work.corrupt = 0;
     v->work.purged = 0;
     v->busy = true;

@@ -13,11 +13,16 @@
 enum { NOTES = 64 /* read at a time; more are not needed: each is followed by a start */ };
 
 static int notes_fd = -1; /* of the process: it has one store */
-static _Thread_local volatile uint32_t working = SUSPECT_NONE;
+static _Thread_local volatile uint32_t working = SUSPECT_NONE, read_last = SUSPECT_NONE;
 
 void suspect_working(uint32_t partition)
 {
     working = partition;
+}
+
+void suspect_reading(uint32_t partition)
+{
+    read_last = partition;
 }
 
 void suspect_note(uint32_t partition)
@@ -99,9 +104,15 @@ static uint32_t find_partition(uintptr_t address)
 
 static void on_crash(const void *address)
 {
-    suspect_note(working);
-    if (address != NULL)
-        suspect_note(find_partition((uintptr_t)address));
+    uint32_t found;
+
+    if (working != SUSPECT_NONE) {
+        suspect_note(working);
+        return;
+    }
+    found = address == NULL ? SUSPECT_NONE : find_partition((uintptr_t)address);
+    if (found != SUSPECT_NONE)
+        suspect_note(read_last != SUSPECT_NONE ? read_last : found);
 }
 
 int suspect_take(const char *journal_dir, const char *data_dir, uint64_t *count)

@@ -1,6 +1,8 @@
 /* Vnodes of which a process has died. LMDB trusts its files: a damaged page can make it touch what is not
- * there. So whoever dies of a bad memory access inside the map of a vnode, or while writing one, leaves
- * a note of it, and the next start sets that vnode aside instead of dying of it again.
+ * there. So whoever dies while writing a vnode, or of a bad memory access inside the map of any, leaves
+ * a note, and the next start sets that vnode aside instead of dying of it again. A damaged page may lead
+ * out of its own map into a neighbour's: so to blame is the vnode that was being written or that was read
+ * last, whosever map it was.
  *
  * DATA_DIR/journal/<worker>/suspects: partitions, 4 bytes each, little-endian. */
 #ifndef CLOCKWISE_STORE_SUSPECT_H
@@ -17,6 +19,8 @@ int suspect_take(const char *journal_dir, const char *data_dir, uint64_t *count)
 
 /* This thread begins to write the vnode of this partition; SUSPECT_NONE: it has ended. */
 void suspect_working(uint32_t partition);
+/* This thread reads the vnode of this partition, and what it was given may lie there until it reads another. */
+void suspect_reading(uint32_t partition);
 
 /* Note a partition. Async-signal-safe. */
 void suspect_note(uint32_t partition);

@@ -71,6 +71,7 @@ struct vnode_work {
     bool renewed; /* the id changed */
     uint64_t now_ms;
     uint32_t vnodes; /* open in this store */
+    bool hurry;      /* the buffers of the store are filling up */
     uint64_t flushed_records, flushed_bytes, dropped, corrupt;
     uint64_t next_expiry; /* earliest in the environment, 0: none */
     uint64_t next_tomb;   /* oldest tombstone in the environment, 0: none */

@@ -11,6 +11,7 @@
 
 enum {
     FLUSH_AT = 60,      /* percent of the bound at which buffers are flushed */
+    HURRY_AT = 80,      /* percent at which a flush is to be done in few transactions */
     BACKLOG = 8 << 20,  /* bytes waiting for the journal at which clients are slowed down */
     JOURNAL_SHARE = 4,  /* times the bound of the buffers: flush rather than let it grow */
     RETRY_US = 1000000, /* between tries to flush to a full disk */
@@ -88,6 +89,7 @@ void engine_submit(struct store *s, struct vnode *v, unsigned todo)
     }
     v->work.now_ms = s->now_ms;
     v->work.vnodes = s->open_count;
+    v->work.hurry = s->pool.used > s->conf.write_buffer_bytes / 100 * HURRY_AT;
     v->work.renewed = false;
     v->work.err = 0;
     v->work.flushed_records = v->work.flushed_bytes = v->work.dropped = v->work.corrupt = 0;
