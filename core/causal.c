@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "base/varint.h"
 
-enum { TEXT_FORMAT = 1, TEXT_HEAD = 1 + 4, TEXT_SUM = 4 };
+enum { TEXT_FORMAT = 2, TEXT_HEAD = 1 + 4 + 8, TEXT_SUM = 4 };
 #define TEXT_BYTES_MAX (TEXT_HEAD + CAUSAL_BYTES_MAX + TEXT_SUM)
 
 _Static_assert((TEXT_BYTES_MAX + 2) / 3 * 4 <= LIMIT_CONTEXT_TEXT, "a full context must fit");
@@ -31,6 +31,7 @@ void causal_clear(struct causal *c)
 {
     c->vector_count = 0;
     c->cloud_count = 0;
+    c->time = 0;
 }
 
 void causal_copy(struct causal *to, const struct causal *from)
@@ -38,6 +39,7 @@ void causal_copy(struct causal *to, const struct causal *from)
     ASSERT(from->vector_count <= LIMIT_VECTOR && from->cloud_count <= LIMIT_CLOUD);
     to->vector_count = from->vector_count;
     to->cloud_count = from->cloud_count;
+    to->time = from->time;
     memcpy(to->vector, from->vector, from->vector_count * sizeof to->vector[0]);
     memcpy(to->cloud, from->cloud, from->cloud_count * sizeof to->cloud[0]);
 }
@@ -265,6 +267,8 @@ int causal_join(struct causal *a, const struct causal *b)
 {
     int rc = join_vector(a, b);
 
+    if (rc == 0 && a->time < b->time)
+        a->time = b->time;
     if (rc != 0 || (a->cloud_count == 0 && b->cloud_count == 0))
         return rc;
     return join_cloud(a, b);
@@ -335,6 +339,7 @@ static const uint8_t *decode_list(struct dot *list, uint32_t *count, uint32_t li
 
 const uint8_t *causal_decode(struct causal *c, const uint8_t *p, const uint8_t *end)
 {
+    c->time = 0;
     p = decode_list(c->vector, &c->vector_count, LIMIT_VECTOR, p, end);
     if (p != NULL)
         p = decode_list(c->cloud, &c->cloud_count, LIMIT_CLOUD, p, end);
@@ -349,6 +354,7 @@ int causal_to_text(const struct causal *c, struct slice key, char *out, size_t o
     ASSERT(causal_valid(c));
     *p++ = TEXT_FORMAT;
     p = store_le32(p, (uint32_t)hash64(key.data, key.len));
+    p = store_le64(p, c->time);
     p = causal_encode(c, p);
     p = store_le32(p, (uint32_t)hash64(raw, (size_t)(p - raw)));
     size_t len = (size_t)(p - raw);
@@ -370,9 +376,12 @@ static bool decode_text(struct causal *c, struct slice key, struct slice text)
         return false;
     const uint8_t *sum = raw + len - TEXT_SUM;
 
-    return load_le32(sum) == (uint32_t)hash64(raw, (size_t)(len - TEXT_SUM)) &&
-           load_le32(raw + 1) == (uint32_t)hash64(key.data, key.len) &&
-           causal_decode(c, raw + TEXT_HEAD, sum) == sum;
+    if (load_le32(sum) != (uint32_t)hash64(raw, (size_t)(len - TEXT_SUM)) ||
+        load_le32(raw + 1) != (uint32_t)hash64(key.data, key.len) ||
+        causal_decode(c, raw + TEXT_HEAD, sum) != sum)
+        return false;
+    c->time = load_le64(raw + 5);
+    return true;
 }
 
 int causal_from_text(struct causal *c, struct slice key, struct slice text)

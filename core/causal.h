@@ -13,7 +13,11 @@
  * duplicates. A cloud dot right above its vector entry stays where it is.
  *
  * struct causal is some KiB, of which a handful of entries is in use: copy it with causal_copy(),
- * never by assignment, and start with causal_clear(), which writes two counters. */
+ * never by assignment, and start with causal_clear(), which writes the counters alone.
+ *
+ * A context also says up to which time it has seen, so that a write with it can be stamped later than
+ * all that it supersedes, where that is not at hand: of a request that was carried out twice the newer
+ * execution counts (object_merge()), which must not be one that the other has superseded. */
 #ifndef CLOCKWISE_CORE_CAUSAL_H
 #define CLOCKWISE_CORE_CAUSAL_H
 
@@ -28,6 +32,8 @@ struct dot {
 struct causal {
     uint32_t vector_count;
     uint32_t cloud_count;
+    uint64_t
+        time; /* no write that it covers was stamped later; 0: not known. No part of the binary form */
     struct dot vector[LIMIT_VECTOR]; /* {id, n}: every dot of that vnode up to n has been seen */
     struct dot cloud[LIMIT_CLOUD];
 };
@@ -66,7 +72,7 @@ uint64_t causal_highest(const struct causal *c, uint64_t vnode);
 
 /* Does a cover all that b covers? */
 bool causal_includes(const struct causal *a, const struct causal *b);
-/* Do both cover the same dots? */
+/* Do both cover the same dots (whatever their times)? */
 bool causal_equal(const struct causal *a, const struct causal *b);
 
 /* Note one dot. It goes to the cloud unless covered; nothing is assumed about the dots before it.
@@ -96,8 +102,8 @@ int causal_raise(struct causal *c, uint64_t vnode, uint64_t n);
 int causal_join(struct causal *a, const struct causal *b);
 
 /* Text of a context for clients: base64url (RFC 4648 §5, no padding) of
- *   u8 format (1), 4 bytes: low 32 bits of hash64 of the key, varint vector_count,
- *   vector (u64 id little-endian, varint n)*, varint cloud_count, cloud likewise,
+ *   u8 format (2), 4 bytes: low 32 bits of hash64 of the key, u64 time little-endian,
+ *   varint vector_count, vector (u64 id little-endian, varint n)*, varint cloud_count, cloud likewise,
  *   4 bytes: low 32 bits of hash64 over everything before.
  * The key's hash makes a context of another key detectable. Writes at most out_size bytes and no
  * final 0; returns the length, or -ERR_LIMIT. out_size LIMIT_CONTEXT_TEXT always suffices. */
@@ -123,8 +129,8 @@ static inline size_t causal_bound(const struct causal *c)
 /* Write c at p, where causal_bound(c) bytes are free; returns one past the last byte written. */
 uint8_t *causal_encode(const struct causal *c, uint8_t *p);
 
-/* Read a context from [p, end); returns one past it, or NULL (c then has no meaning) unless it is
- * valid and encoded minimally. */
+/* Read a context from [p, end), its time as not known; returns one past it, or NULL (c then has no
+ * meaning) unless it is valid and encoded minimally. */
 const uint8_t *causal_decode(struct causal *c, const uint8_t *p, const uint8_t *end);
 
 #endif

@@ -2,8 +2,9 @@
  * when it jumps (Kulkarni et al., "Logical Physical Clocks", 2014). Pure: the wall clock is told.
  *
  * A stamp is milliseconds since 1970 << 16 | a logical part that counts events within and beyond
- * the millisecond; it overflows into the milliseconds, which is harmless. Stamps only choose the
- * winner of a plain GET; causality is the business of dots. */
+ * the millisecond; it overflows into the milliseconds, which is harmless. Stamps choose the
+ * winner of a plain GET, and of a write that was carried out twice the execution that counts; causality
+ * is the business of dots. */
 #ifndef CLOCKWISE_CORE_HLC_H
 #define CLOCKWISE_CORE_HLC_H
 

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "core/planted.h"
 
 /* Single dots that a writer is given back. All that it had seen is superseded by its new write, so
  * a dot left out can only show a false sibling where the new write has not arrived yet; without a
@@ -208,23 +209,22 @@ static int put_again(const struct object *old, const struct object_write *w, str
     /* A write without a context has seen what was there when it was carried out, which nobody
      * remembers; what has come since then it has not. */
     causal_clear(&nothing);
-    if (reply != NULL)
+    if (reply != NULL) {
         make_reply(old, w->seen != NULL ? w->seen : &nothing, first, &old->causal, reply);
+        if (reply->time < old->causal.time)
+            reply->time = old->causal.time;
+    }
     return 1;
 }
 
-/* A write is newer than what it supersedes, whatever the clocks say. If it were not, two writes that were
- * each carried out twice, in either order, could supersede one execution of each and then count
- * the other as the older one: see merge_ids(). */
+/* A write is newer than what it supersedes, whatever the clocks say, and also where this vnode does not
+ * have that: the context tells. If it were not, one that was carried out twice could supersede what
+ * has superseded its first execution, and then count as the older one: see merge_ids(). */
 static uint64_t write_time(const struct object *old, const struct object_write *w)
 {
-    uint64_t time = w->time;
-    struct sibling s;
+    uint64_t seen = w->seen != NULL ? w->seen->time : old->causal.time;
 
-    for (size_t cursor = 0; object_next(old, &cursor, &s);)
-        if (s.time >= time && (w->seen == NULL || causal_covers(w->seen, s.dot)))
-            time = s.time + 1;
-    return time;
+    return COORD_BUG(STAMPED_BY_CLOCK) || w->time > seen || seen == UINT64_MAX ? w->time : seen + 1;
 }
 
 int object_put(const struct object *old, const struct object_write *asked, struct buf *out,
@@ -269,11 +269,14 @@ int object_put(const struct object *old, const struct object_write *asked, struc
 
     object_encode_finish(base, end);
     buf_filled(out, (size_t)(end - base));
+    if (result.time < w->time)
+        result.time = w->time;
     if (reply != NULL && w->seen == NULL) {
         causal_copy(reply, &result);
     } else if (reply != NULL) {
         make_reply(old, w->seen, w->dot, &result, reply);
         causal_shed(reply, REPLY_CLOUD, w->dot);
+        reply->time = result.time; /* what was folded into it may be as new */
     }
     return 0;
 }

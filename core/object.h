@@ -93,7 +93,7 @@ uint64_t object_next_expiry(const struct object *o);
 struct object_write {
     struct dot dot;            /* fresh, from the vnode that coordinates */
     const struct causal *seen; /* the writer's context; NULL: all that is in old (plain SET) */
-    uint64_t time;             /* hybrid logical clock; raised above what it supersedes */
+    uint64_t time;             /* hybrid logical clock; raised above what the writer has seen */
     uint64_t expiry_ms;        /* 0: never */
     uint64_t request_id;       /* 0: none */
     bool tombstone;

@@ -144,8 +144,9 @@ static const uint8_t *decode_ids(struct object *o, const uint8_t *p, const uint8
     return p;
 }
 
-/* Verify that siblings fill the rest, in order. */
-static bool check_siblings(const struct object *o, const uint8_t *p, const uint8_t *end)
+/* Verify that siblings fill the rest, in order, and note the newest one's time: what the object covers
+ * besides them was superseded by them, and is older. */
+static bool check_siblings(struct object *o, const uint8_t *p, const uint8_t *end)
 {
     struct dot last = {0, 0};
 
@@ -156,6 +157,8 @@ static bool check_siblings(const struct object *o, const uint8_t *p, const uint8
         if (p == NULL || !sibling_valid(&s) || dot_order(last, s.dot) >= 0)
             return false;
         last = s.dot;
+        if (s.time > o->causal.time)
+            o->causal.time = s.time;
     }
     return p == end;
 }

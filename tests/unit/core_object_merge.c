@@ -418,6 +418,40 @@ static void a_request_taken_by_two_coordinators_is_one_sibling(void **state)
     replica_free(&both);
 }
 
+/* A request is carried out at `first`, whose clock is ahead; a client that has read it writes at another
+ * replica, which has not heard of it; there the request is carried out again. */
+static void a_request_repeated_behind_its_own_successor_is_not_lost(void **state)
+{
+    struct replica first, other;
+    struct causal seen, reply;
+    char text[LIMIT_CONTEXT_TEXT];
+    struct object_write w = {.request_id = 5, .time = 1000, .value = slice_str("v")};
+
+    (void)state;
+    for (int second_hand = 0; second_hand < 2; second_hand++) {
+        replica_init(&first, 11, "k");
+        replica_init(&other, 22, "k");
+        w.time = 1000;
+        assert_int_equal(replica_write(&first, w, &reply), 0);
+        if (second_hand) /* what the client knows of it comes from the answer to its own next write */
+            assert_int_equal(replica_put(&first, &reply, "next", &seen), 0);
+        int len = causal_to_text(second_hand ? &seen : &first.o.causal, slice_str("k"), text,
+                                 sizeof text);
+
+        assert_int_equal(causal_from_text(&seen, slice_str("k"), slice_of(text, (size_t)len)), 0);
+        assert_int_equal(replica_put(&other, &seen, "successor", NULL), 0);
+        w.time = 2;
+        assert_int_equal(replica_write(&other, w, NULL), 0);
+        assert_int_equal(replica_merge(&first, &other.o), 0);
+        assert_int_equal(replica_merge(&other, &first.o), 0);
+        assert_int_equal(first.o.sibling_count, 1);
+        assert_true(replica_has(&first, "v"));
+        assert_true(replica_equal(&first, &other));
+        replica_free(&first);
+        replica_free(&other);
+    }
+}
+
 static void objects_of_two_keys_are_not_merged(void **state)
 {
     struct replica a, b;
@@ -529,6 +563,7 @@ int main(void)
         cmocka_unit_test(dropped_values_do_not_disturb_the_order),
         cmocka_unit_test(requests_carried_out_twice_collapse_in_every_order),
         cmocka_unit_test(a_request_taken_by_two_coordinators_is_one_sibling),
+        cmocka_unit_test(a_request_repeated_behind_its_own_successor_is_not_lost),
         cmocka_unit_test(objects_of_two_keys_are_not_merged),
         cmocka_unit_test(a_merge_keeps_the_newest_of_too_many_siblings),
         cmocka_unit_test(too_many_vnodes_leave_both_objects_alone),
