@@ -165,6 +165,8 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
     }
     if (d->dirty_ms[key] == 0)
         d->dirty_ms[key] = node_wall_ms(w->sim, w->node);
+    if (d->live.damaged[key] != SOUND)
+        d->mended_us[key] = w->sim->now;
     apply(&d->live, &op);
     *lsn = append(w, op);
     return 0;

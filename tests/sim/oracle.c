@@ -602,6 +602,16 @@ static uint32_t well_connected(const struct sim *s, unsigned node, uint64_t sinc
     return well;
 }
 
+/* Has the node been able to answer for the key since then? A damaged record is no answer, and what a read
+ * puts in its place while it runs is the answer of another replica once more, not a second one. */
+static bool answers(const struct sim *s, unsigned node, const struct request *r)
+{
+    const struct disk *d = &s->node[node].disk;
+
+    return d->live.damaged[r->key] == SOUND && d->mended_us[r->key] < r->accepted_at &&
+           repair_serves(s, node, r->key, r->is_write, r->accepted_at);
+}
+
 void oracle_failed(struct sim *s, const struct request *r, const struct coord_reply *reply)
 {
     const struct key *key = &s->key[r->key];
@@ -617,9 +627,7 @@ void oracle_failed(struct sim *s, const struct request *r, const struct coord_re
     uint32_t well = well_connected(s, r->node, r->accepted_at - MS(500));
 
     for (unsigned i = 0; i < walk->count; i++) {
-        const struct image *image = &s->node[walk->member[i]].disk.live;
-        bool in = (well >> walk->member[i] & 1) != 0 && image->damaged[r->key] == SOUND &&
-                  repair_serves(s, walk->member[i], r->key, r->is_write, r->accepted_at);
+        bool in = (well >> walk->member[i] & 1) != 0 && answers(s, walk->member[i], r);
 
         all += in;
         primaries += in && i < key->n;

@@ -122,6 +122,7 @@ struct image {
 struct disk {
     struct image live, durable;
     struct blob *flushed[SIM_KEYS]; /* what trees are made of */
+    uint64_t mended_us[SIM_KEYS];   /* when a damaged record was last written anew */
     uint64_t dirty_ms[SIM_KEYS];    /* wall time of the first write that is not flushed; 0: none */
     struct blob *given[SIM_KEYS];   /* by others than anti-entropy: the newest such state */
     uint64_t hint_ms[SIM_NODES][SIM_KEYS];
