@@ -134,6 +134,8 @@ static void apply(struct image *image, const struct op *op)
 {
     if (op->kind == OP_PUT) { /* without an object: it is dropped */
         blob_set(&image->object[op->key], op->object);
+        if (op->given)
+            blob_set(&image->given[op->key], op->object);
         image->damaged[op->key] = SOUND;
     } else {
         image->hint[op->target][op->key] = op->kind == OP_HINT_ADD;
@@ -144,7 +146,8 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
 {
     struct disk *d = disk_of(w);
     struct blob *b = blob_make(object);
-    struct op op = {.kind = OP_PUT, .key = (uint16_t)key, .object = b};
+    struct op op = {
+        .kind = OP_PUT, .given = !w->sim->merging, .key = (uint16_t)key, .object = b};
     struct blob *old = d->live.object[key];
 
     ASSERT(owns(w, key));
@@ -159,10 +162,8 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
                   slice_of(b->bytes, b->len));
     if (d->vnode[w->sim->key[key].partition].id == 0)
         disk_vnode_create(w->sim, w->node, w->sim->key[key].partition);
-    if (!w->sim->merging) {
+    if (op.given)
         d->vnode[w->sim->key[key].partition].written_us = w->sim->now;
-        blob_set(&d->given[key], b);
-    }
     if (d->dirty_ms[key] == 0)
         d->dirty_ms[key] = node_wall_ms(w->sim, w->node);
     if (d->live.damaged[key] != SOUND)
@@ -201,7 +202,8 @@ void disk_vnode_drop(struct sim *s, unsigned node, unsigned partition)
         blob_set(&d->live.object[k], NULL);
         blob_set(&d->durable.object[k], NULL);
         blob_set(&d->flushed[k], NULL);
-        blob_set(&d->given[k], NULL);
+        blob_set(&d->live.given[k], NULL);
+        blob_set(&d->durable.given[k], NULL);
         d->dirty_ms[k] = 0;
         d->live.damaged[k] = d->durable.damaged[k] = SOUND;
     }
@@ -357,9 +359,7 @@ void disk_crashed(struct worker *w, bool power)
             continue;
         blob_set(&d->live.object[k], d->durable.object[k]);
         d->live.damaged[k] = d->durable.damaged[k];
-        /* Less what was not durable; what anti-entropy has added to it since is not given. */
-        if (d->given[k] != NULL && !oracle_covers(w->sim, k, d->given[k], d->durable.object[k]))
-            blob_set(&d->given[k], d->durable.object[k]);
+        blob_set(&d->live.given[k], d->durable.given[k]);
         for (unsigned n = 0; n < SIM_NODES; n++)
             d->live.hint[n][k] = d->durable.hint[n][k];
     }
@@ -393,6 +393,7 @@ static void image_copy(struct image *to, const struct image *from)
 {
     for (unsigned k = 0; k < SIM_KEYS; k++) {
         blob_set(&to->object[k], from->object[k]);
+        blob_set(&to->given[k], from->given[k]);
         to->damaged[k] = from->damaged[k];
     }
     memcpy(to->hint, from->hint, sizeof to->hint);
@@ -406,10 +407,8 @@ void disk_wipe(struct sim *s, unsigned node)
     ASSERT(!s->node[node].up);
     image_copy(&d->live, &empty);
     image_copy(&d->durable, &empty);
-    for (unsigned k = 0; k < SIM_KEYS; k++) {
+    for (unsigned k = 0; k < SIM_KEYS; k++)
         blob_set(&d->flushed[k], NULL);
-        blob_set(&d->given[k], NULL);
-    }
     memset(d->dirty_ms, 0, sizeof d->dirty_ms);
     if (!COORD_BUG(HORIZON_SURVIVES)) {
         memset(d->vnode, 0, sizeof d->vnode);
@@ -443,7 +442,8 @@ void disk_restore(struct sim *s, unsigned node)
     memcpy(d->vnode, d->backup_vnode, sizeof d->vnode);
     for (unsigned k = 0; k < SIM_KEYS; k++) {
         blob_set(&d->flushed[k], d->backup.object[k]);
-        blob_set(&d->given[k], NULL);
+        blob_set(&d->live.given[k], NULL);
+        blob_set(&d->durable.given[k], NULL);
         d->dirty_ms[k] = 0;
     }
     s->node[node].unnoticed = sim_percent(s, 40);
@@ -480,7 +480,6 @@ void disk_forget(struct sim *s, unsigned node, unsigned key)
     blob_set(&d->durable.object[key], NULL);
     blob_set(&d->flushed[key], NULL);
     new_identity(s, &d->vnode[s->key[key].partition]);
-    d->vnode[s->key[key].partition].forgot_us = s->now;
 }
 
 unsigned disk_hints(const struct sim *s, unsigned node)

@@ -49,13 +49,31 @@ static bool holds(struct sim *s, unsigned node, unsigned k, const struct blob *b
 
 /* --- exchanges --- */
 
+/* The peer's vnode, as it was when the peer looked at its tree: for whoever follows that was when the
+ * leader began, and what the leader has forgotten since then it had. 0: the leader has given it up. */
+static uint64_t vnode_of_peer(const struct run *r)
+{
+    const struct node *peer = &r->owner->sim->node[r->peer];
+
+    if (r->leads)
+        return peer->disk.vnode[r->partition].id;
+    for (int i = 0; i < REPAIR_RUNS; i++) {
+        const struct run *other = &peer->repairer->run[i];
+
+        if (other->used && other->leads && other->peer == r->owner->node &&
+            other->number == r->number)
+            return other->side.vnode;
+    }
+    return 0;
+}
+
 void check_begin(struct run *r)
 {
     struct sim *s = r->owner->sim;
 
     const struct disk *d = &s->node[r->owner->node].disk;
 
-    r->peer_vnode = s->node[r->peer].disk.vnode[r->partition].id;
+    r->peer_vnode = vnode_of_peer(r);
     for (unsigned k = 0; k < s->keys; k++)
         /* A damaged row may still be in the tree when the key has been written again. */
         if (s->key[k].partition == r->partition && d->live.damaged[k] == SOUND &&
@@ -73,12 +91,8 @@ void check_agreed(struct run *r)
 {
     struct sim *s = r->owner->sim;
 
-    const struct vnode *theirs = &s->node[r->peer].disk.vnode[r->partition];
-
-    /* What the peer has forgotten meanwhile it had (its message may have been on the way); and a surplus
-     * vnode may go at any time. */
+    /* What the peer has forgotten meanwhile it had; and a surplus vnode may go at any time. */
     if (!repair_is_primary(s, r->peer, r->partition) ||
-        (theirs->forgot_us != 0 && s->now < theirs->forgot_us + SEC(1)) ||
         r->peer_vnode != s->node[r->peer].disk.vnode[r->partition].id)
         return;
     for (unsigned k = 0; k < s->keys; k++)
@@ -115,6 +129,26 @@ void check_merged(struct sim *s, unsigned node, struct slice objects, struct sli
 
 /* --- what goes for good --- */
 
+/* What was carried out twice is one write: the execution that was dropped in favour of the other is buried
+ * with it, as far as the purged object has seen it, and all that it superseded. */
+static void add_twins(struct sim *s, unsigned k, const struct blob *b, struct bits *seen)
+{
+    const struct key *key = &s->key[k];
+    struct bits before;
+
+    ASSERT(object_open(&opened, slice_of(b->bytes, b->len)) == 0);
+    do {
+        before = *seen;
+        for (unsigned e = 0; e < key->event_count; e++)
+            for (unsigned twin = 0; twin < key->event_count && bits_has(seen, e); twin++)
+                if (key->event[twin].write == key->event[e].write &&
+                    causal_covers(&opened.causal, key->event[twin].dot)) {
+                    bits_add(seen, twin);
+                    bits_join(seen, &key->event[twin].past);
+                }
+    } while (memcmp(&before, seen, sizeof before) != 0);
+}
+
 void check_purge(struct sim *s, unsigned node, unsigned k)
 {
     const struct blob *b = s->node[node].disk.live.object[k];
@@ -126,6 +160,7 @@ void check_purge(struct sim *s, unsigned node, unsigned k)
             sim_fail(s, "%s: node %u purges a delete that node %u does not know", s->key[k].name,
                      node, walk->member[i]);
     oracle_seen(s, k, slice_of(b->bytes, b->len), &seen, &siblings, &covered);
+    add_twins(s, k, b, &seen);
     bits_join(&s->key[k].buried, &seen);
     sim_trace(s, "purge", node, k, 0);
 }
@@ -143,7 +178,7 @@ void check_surplus(struct sim *s, unsigned node, unsigned partition)
     const struct ring_walk *walk = &s->node[node].index.walk[partition];
 
     for (unsigned k = 0; k < s->keys; k++) {
-        const struct blob *b = s->node[node].disk.given[k];
+        const struct blob *b = s->node[node].disk.live.given[k];
 
         if (s->key[k].partition != partition || b == NULL)
             continue;

@@ -106,7 +106,6 @@ struct vnode {
     bool purges;         /* nothing has since the horizon last moved */
     uint64_t stamp_ms;   /* wall time when it was last in touch */
     uint64_t whole_us;   /* when it became whole */
-    uint64_t forgot_us;  /* when it was last made to forget a key */
     uint64_t written_us; /* when anybody but anti-entropy last wrote into it */
 };
 
@@ -115,6 +114,7 @@ enum damage { SOUND, DAMAGED, DAMAGE_TOLD };
 /* What is on disk, or as a worker sees it. */
 struct image {
     struct blob *object[SIM_KEYS];
+    struct blob *given[SIM_KEYS]; /* by others than anti-entropy: the newest such state */
     uint8_t hint[SIM_NODES][SIM_KEYS];
     uint8_t damaged[SIM_KEYS]; /* enum damage */
 };
@@ -124,7 +124,6 @@ struct disk {
     struct blob *flushed[SIM_KEYS]; /* what trees are made of */
     uint64_t mended_us[SIM_KEYS];   /* when a damaged record was last written anew */
     uint64_t dirty_ms[SIM_KEYS];    /* wall time of the first write that is not flushed; 0: none */
-    struct blob *given[SIM_KEYS];   /* by others than anti-entropy: the newest such state */
     uint64_t hint_ms[SIM_NODES][SIM_KEYS];
     bool used[SIM_PARTITIONS]; /* there has been a vnode before */
     struct vnode vnode[SIM_PARTITIONS];
@@ -137,6 +136,7 @@ enum op_kind { OP_PUT, OP_HINT_ADD, OP_HINT_REMOVE };
 
 struct op { /* one journal record */
     uint8_t kind, target;
+    bool given;
     uint16_t key;
     struct blob *object;
 };
