@@ -166,6 +166,7 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
         d->vnode[w->sim->key[key].partition].written_us = w->sim->now;
     if (d->dirty_ms[key] == 0)
         d->dirty_ms[key] = node_wall_ms(w->sim, w->node);
+    d->stored_us[key] = w->sim->now;
     if (d->live.damaged[key] != SOUND)
         d->mended_us[key] = w->sim->now;
     apply(&d->live, &op);

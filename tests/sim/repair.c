@@ -45,9 +45,6 @@ static void settle(struct run *run)
     exchange_stats(run->x, &stats);
     s->exchanges++;
     s->moved += stats.pushed + stats.news_here;
-    /* What a surplus vnode has is offered in whatever version, to be sure that nobody lacks it. */
-    if (run->leads && (run->side.flags & EXCHANGE_SURPLUS) == 0)
-        s->moved_in_vain += stats.pushed + stats.pulled - stats.news_here - stats.news_there;
     sim_trace(s, "exchange", r->node * 10u + run->peer, run->partition, outcome);
     if (outcome == EXCHANGE_AGREEMENT &&
         s->node[r->node].disk.vnode[run->partition].id == run->side.vnode) {
@@ -197,7 +194,8 @@ void repair_turn(struct worker *w)
             continue;
         h->used = false;
         if (h->answer->m.kind == REPAIR_MERGED && h->answer->m.u.MERGED.status == 0)
-            check_merged(w->sim, w->node, h->asked->m.u.MERGE.objects, h->answer->m.u.MERGED.took);
+            check_merged(w->sim, w->node, r->up ? run_of_serial(r, h->serial) : NULL,
+                         h->asked->m.u.MERGE.objects, h->answer->m.u.MERGED.took);
         free(h->asked);
         answer_later(r, h->serial, h->answer);
     }

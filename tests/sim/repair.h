@@ -21,7 +21,9 @@ struct run {
     uint64_t active_at;
     struct exchange_side side;
     struct exchange *x;
-    uint64_t peer_vnode;          /* when it began */
+    uint64_t peer_vnode; /* when it began */
+    uint64_t began_us;
+    bool in_both[SIM_KEYS];       /* both trees had the key then */
     struct blob *begin[SIM_KEYS]; /* what the tree had then: the oracle's */
 };
 
@@ -83,8 +85,10 @@ void check_begin(struct run *r);
 void check_forget(struct run *r);
 /* Both ends have what this one had when it began. */
 void check_agreed(struct run *r);
-/* The objects of a MERGE are on the disk of the node whose answer goes out. */
-void check_merged(struct sim *s, unsigned node, struct slice objects, struct slice took);
+/* The objects of a MERGE are on the disk of the node whose answer goes out; run: what it was for, or NULL
+ * if that has been given up. */
+void check_merged(struct sim *s, unsigned node, const struct run *run, struct slice objects,
+                  struct slice took);
 /* A surplus vnode is about to go. */
 void check_surplus(struct sim *s, unsigned node, unsigned partition);
 

@@ -122,6 +122,7 @@ struct image {
 struct disk {
     struct image live, durable;
     struct blob *flushed[SIM_KEYS]; /* what trees are made of */
+    uint64_t stored_us[SIM_KEYS];   /* when the record was last written */
     uint64_t mended_us[SIM_KEYS];   /* when a damaged record was last written anew */
     uint64_t dirty_ms[SIM_KEYS];    /* wall time of the first write that is not flushed; 0: none */
     uint64_t hint_ms[SIM_NODES][SIM_KEYS];
@@ -511,7 +512,7 @@ struct sim {
     bool repair_paused; /* no exchange begins */
     uint64_t repair_interval_us, hint_age_ms, surplus_us;
     struct repair_net *repair_net;
-    uint64_t moved, moved_in_vain; /* objects, by anti-entropy */
+    uint64_t moved; /* objects, by anti-entropy */
     uint64_t exchanges, agreements;
     bool merging;   /* a worker merges for anti-entropy: its disk may be full */
     bool calm;      /* nothing breaks in this run */
