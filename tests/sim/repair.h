@@ -23,7 +23,7 @@ struct run {
     struct exchange *x;
     uint64_t peer_vnode; /* when it began */
     uint64_t began_us;
-    bool in_both[SIM_KEYS];       /* both trees had the key then */
+    bool same[SIM_KEYS];          /* both trees had the key then, and both workers the same of it */
     struct blob *begin[SIM_KEYS]; /* what the tree had then: the oracle's */
 };
 

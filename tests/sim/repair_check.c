@@ -67,16 +67,25 @@ static uint64_t vnode_of_peer(const struct run *r)
     return 0;
 }
 
+static uint64_t digest_of(const struct blob *b)
+{
+    if (b == NULL)
+        return 0;
+    ASSERT(object_open(&opened, slice_of(b->bytes, b->len)) == 0);
+    return object_digest(&opened);
+}
+
 void check_begin(struct run *r)
 {
     struct sim *s = r->owner->sim;
 
-    const struct disk *d = &s->node[r->owner->node].disk;
+    const struct disk *d = &s->node[r->owner->node].disk, *peer = &s->node[r->peer].disk;
 
     r->peer_vnode = vnode_of_peer(r);
     r->began_us = s->now;
     for (unsigned k = 0; k < s->keys; k++)
-        r->in_both[k] = d->flushed[k] != NULL && s->node[r->peer].disk.flushed[k] != NULL;
+        r->same[k] = d->flushed[k] != NULL && peer->flushed[k] != NULL &&
+                     digest_of(d->live.object[k]) == digest_of(peer->live.object[k]);
     for (unsigned k = 0; k < s->keys; k++)
         /* A damaged row may still be in the tree when the key has been written again. */
         if (s->key[k].partition == r->partition && d->live.damaged[k] == SOUND &&
@@ -105,11 +114,11 @@ void check_agreed(struct run *r)
 }
 
 /* An object has come that brought nothing new. Both ends look at a difference a second time, in the buffers of
- * the workers: unless one of them has written the key since the exchange began, they have seen it there.
- * Where a tree has nothing at all, everything is sent without a look. */
+ * the workers: if they had the same there when the exchange began, one of them must have written the key
+ * since then. (Where a tree has nothing at all, everything is sent without a look.) */
 static void check_in_vain(struct sim *s, unsigned node, const struct run *run, unsigned k)
 {
-    if (s->calm && run->in_both[k] && s->node[node].disk.stored_us[k] < run->began_us &&
+    if (s->calm && run->same[k] && s->node[node].disk.stored_us[k] < run->began_us &&
         s->node[run->peer].disk.stored_us[k] < run->began_us)
         sim_fail(s, "%s: anti-entropy brings node %u from node %u what it has had for long",
                  s->key[k].name, node, run->peer);
