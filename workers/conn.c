@@ -157,6 +157,8 @@ static bool output_high(const struct conn *conn)
 void conn_learn_size(struct conn *conn, size_t len)
 {
     conn->expected = len > conn->expected ? len : (conn->expected + len + 1) / 2;
+    if (len > conn->largest)
+        conn->largest = len < LIMIT_VALUE ? len : LIMIT_VALUE;
 }
 
 static void watch(struct conn *conn, uint32_t event, bool on)
@@ -592,6 +594,17 @@ static bool stall_is_over(const struct conn *conn)
     return conn->stall == CONN_OUTPUT && !output_high(conn);
 }
 
+/* Does the client read too slowly? Whoever asks for one value gets it, however small the limit and however
+ * slow the client: the largest of the replies does not count. */
+static bool reads_too_slowly(struct conn *conn)
+{
+    size_t unsent = buf_len(&conn->out.buf) + conn->held;
+
+    if (unsent == 0)
+        conn->largest = 0;
+    return unsent > output_limit(conn) + (conn_is_stranger(conn) ? 0 : conn->largest);
+}
+
 /* Returns false if the connection is broken. */
 static bool send_out(struct conn *conn)
 {
@@ -627,7 +640,7 @@ bool conn_flush(struct conn *conn)
         conn_resume(conn);
         alive = !conn->doomed && !conn->out.failed && send_out(conn);
     }
-    if (alive && buf_len(&conn->out.buf) + conn->held > output_limit(conn)) {
+    if (alive && reads_too_slowly(conn)) {
         conn->clients->stats.slow_readers++;
         log_info("client %llu reads too slowly; it is disconnected", (unsigned long long)conn->id);
         alive = false;

@@ -49,6 +49,8 @@ struct conn {
     uint32_t in_flight;          /* requests at the engine */
     size_t held;                 /* bytes of ready replies that wait for earlier ones */
     size_t expected; /* bytes that a reply of this client is likely to have; 0: none yet */
+    size_t
+        largest; /* bytes of the largest reply since none was unsent; at most those of one value */
     size_t counted_in, counted_out; /* bytes that the totals know of */
     bool reply_off;                 /* CLIENT REPLY OFF */
     bool skip_next;                 /* CLIENT REPLY SKIP: the next command is silent */

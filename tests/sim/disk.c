@@ -146,8 +146,7 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
 {
     struct disk *d = disk_of(w);
     struct blob *b = blob_make(object);
-    struct op op = {
-        .kind = OP_PUT, .given = !w->sim->merging, .key = (uint16_t)key, .object = b};
+    struct op op = {.kind = OP_PUT, .given = !w->sim->merging, .key = (uint16_t)key, .object = b};
     struct blob *old = d->live.object[key];
 
     ASSERT(owns(w, key));

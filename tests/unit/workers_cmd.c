@@ -236,49 +236,6 @@ static void a_client_whose_replies_are_unknown_is_asked_for_few_at_first(void **
     assert_int_equal(strlen(got(fd)), 40 * 5);
 }
 
-static void unread_replies_may_be_as_many_bytes_as_the_limit_says(void **state)
-{
-    static char text[101];
-    struct conn *conn = fake->clients->active.first;
-
-    (void)state;
-    memset(text, 'x', 100);
-    fake->engine.conf.output_limit = 100;
-    conn->blocked = true; /* the socket takes nothing */
-    resp_raw(&conn->out, text, 99);
-    assert_true(conn_flush(conn));
-    resp_raw(&conn->out, text, 1);
-    assert_true(conn_flush(conn));
-    resp_raw(&conn->out, text, 1);
-    assert_false(conn_flush(conn));
-    assert_int_equal(fake->clients->stats.slow_readers, 1);
-    assert_string_equal(got(fd), "closed");
-}
-
-static void all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says(void **state)
-{
-    static char text[60000];
-    int other = client();
-    struct conn *conn = fake->clients->active.first, *larger = fake->clients->active.last;
-
-    (void)state;
-    memset(text, 'x', sizeof text);
-    while (write(conn->wire.fd, text, sizeof text) > 0 || write(larger->wire.fd, text, 9999) > 0)
-        ; /* until the sockets take nothing more */
-    resp_raw(&conn->out, text, 10000);
-    resp_raw(&larger->out, text, sizeof text);
-    assert_true(conn_flush(conn) && conn_flush(larger));
-    size_t sum = fake->clients->output_bytes;
-    for (int less = -1; less <= 1; less++) {
-        fake->engine.conf.output_total = sum - (uint64_t)(int64_t)less;
-        clients_dirty(fake->clients, conn);
-        turn();
-        assert_int_equal(fake->clients->stats.connected, less == 1 ? 1 : 2);
-    }
-    assert_ptr_equal(fake->clients->active.first, conn);
-    close(other);
-}
-
 static void a_busy_engine_stops_the_connection_until_it_has_room(void **state)
 {
     (void)state;
@@ -342,46 +299,6 @@ static void store_pressure_stops_reading(void **state)
     fake->pressure = false;
     usleep(3000);
     assert_string_equal(got(fd), "+PONG\r\n");
-}
-
-static void a_client_that_does_not_read_is_stopped_and_then_dropped(void **state)
-{
-    static char value[100001];
-    char request[64];
-
-    (void)state;
-    memset(value, 'x', 100000);
-    sprintf(request, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n");
-    int other = client();
-    put_text(other, request);
-    for (size_t at = 0; at < 100000;) {
-        ssize_t n = write(other, value + at, 100000 - at);
-        at += n > 0 ? (size_t)n : 0;
-        turn();
-    }
-    put_text(other, "\r\n");
-    assert_string_equal(got(other), "+OK\r\n");
-    fake->engine.conf.output_limit = 4u << 20;
-    for (int i = 0; i < 200; i++)
-        put_text(other, "GET k\r\n");
-    turn();
-    assert_int_equal(fake->clients->stats.paused, 1);
-    assert_true(fake->gets < 50);
-    assert_true(fake->clients->stats.buffer_bytes < 8u << 20);
-    size_t received = 0;
-    for (int i = 0; i < 100000 && fake->gets < 200; i++) {
-        char sink[65536];
-        ssize_t n = read(other, sink, sizeof sink);
-        received += n > 0 ? (size_t)n : 0;
-        loop_turn(loop, 0);
-    }
-    assert_int_equal(fake->gets, 200);
-    fake->engine.conf.output_limit = 1000;
-    put_text(other, "PING\r\n");
-    turn();
-    close(other);
-    turn();
-    assert_true(received > 0);
 }
 
 static void errors_of_the_engine_have_words(void **state)
@@ -838,13 +755,10 @@ int main(void)
         T(a_full_pipeline_stops_reading_and_goes_on_later),
         T(a_queue_of_the_configured_length_is_filled_and_not_passed),
         T(a_client_whose_replies_are_unknown_is_asked_for_few_at_first),
-        T(unread_replies_may_be_as_many_bytes_as_the_limit_says),
-        T(all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says),
         T(a_busy_engine_stops_the_connection_until_it_has_room),
         T(a_command_of_many_keys_survives_a_busy_engine),
         T(more_keys_than_the_pipeline_holds_are_served),
         T(store_pressure_stops_reading),
-        T(a_client_that_does_not_read_is_stopped_and_then_dropped),
         T(errors_of_the_engine_have_words),
         T(resp3_is_spoken_after_hello),
         T(replies_can_be_switched_off),

@@ -1,0 +1,133 @@
+/* Clients that read slowly or not at all. */
+#include "cmd_kit.h"
+
+static void unread_replies_may_be_as_many_bytes_as_the_limit_says(void **state)
+{
+    static char text[101];
+    struct conn *conn = fake->clients->active.first;
+
+    (void)state;
+    memset(text, 'x', 100);
+    fake->engine.conf.output_limit = 100;
+    conn->blocked = true; /* the socket takes nothing */
+    resp_raw(&conn->out, text, 99);
+    assert_true(conn_flush(conn));
+    resp_raw(&conn->out, text, 1);
+    assert_true(conn_flush(conn));
+    resp_raw(&conn->out, text, 1);
+    assert_false(conn_flush(conn));
+    assert_int_equal(fake->clients->stats.slow_readers, 1);
+    assert_string_equal(got(fd), "closed");
+}
+
+static void one_value_comes_however_small_the_limit_and_slow_the_reader(void **state)
+{
+    char request[1100], value[1001];
+    struct conn *conn = fake->clients->active.first;
+
+    (void)state;
+    memset(value, 'x', 1000);
+    value[1000] = '\0';
+    snprintf(request, sizeof request, "SET k %s\r\n", value);
+    put_text(fd, request);
+    assert_string_equal(got(fd), "+OK\r\n");
+    fake->engine.conf.output_limit = 100;
+    for (int round = 0; round < 2; round++) {
+        ssize_t junk = 0, n;
+
+        while ((n = write(conn->wire.fd, value, 1000)) > 0 ||
+               (n = write(conn->wire.fd, value, 1)) > 0)
+            junk += n; /* until the socket takes nothing more */
+        put_text(fd, "GET k\r\n");
+        turn();
+        assert_int_equal(buf_len(&conn->out.buf), 7 + 1000 + 2);
+        if (round == 1) { /* what comes on top of it counts */
+            resp_raw(&conn->out, value, 101);
+            assert_false(conn_flush(conn));
+            return;
+        }
+        junk += 7 + 1000 + 2;
+        for (int tries = 0; junk > 0 && tries < 100; tries++)
+            junk -= (ssize_t)strlen(got(fd));
+        assert_int_equal(junk, 0);
+        assert_int_equal(fake->clients->stats.slow_readers, 0);
+    }
+}
+
+static void all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says(void **state)
+{
+    static char text[60000];
+    int other = client();
+    struct conn *conn = fake->clients->active.first, *larger = fake->clients->active.last;
+
+    (void)state;
+    memset(text, 'x', sizeof text);
+    while (write(conn->wire.fd, text, sizeof text) > 0 || write(larger->wire.fd, text, 9999) > 0)
+        ; /* until the sockets take nothing more */
+    resp_raw(&conn->out, text, 10000);
+    resp_raw(&larger->out, text, sizeof text);
+    assert_true(conn_flush(conn) && conn_flush(larger));
+    size_t sum = fake->clients->output_bytes;
+    for (int less = -1; less <= 1; less++) {
+        fake->engine.conf.output_total = sum - (uint64_t)(int64_t)less;
+        clients_dirty(fake->clients, conn);
+        turn();
+        assert_int_equal(fake->clients->stats.connected, less == 1 ? 1 : 2);
+    }
+    assert_ptr_equal(fake->clients->active.first, conn);
+    close(other);
+}
+
+static void a_client_that_does_not_read_is_stopped_and_then_dropped(void **state)
+{
+    static char value[100001];
+    char request[64];
+
+    (void)state;
+    memset(value, 'x', 100000);
+    sprintf(request, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n");
+    int other = client();
+    put_text(other, request);
+    for (size_t at = 0; at < 100000;) {
+        ssize_t n = write(other, value + at, 100000 - at);
+        at += n > 0 ? (size_t)n : 0;
+        turn();
+    }
+    put_text(other, "\r\n");
+    assert_string_equal(got(other), "+OK\r\n");
+    fake->engine.conf.output_limit = 4u << 20;
+    for (int i = 0; i < 200; i++)
+        put_text(other, "GET k\r\n");
+    turn();
+    assert_int_equal(fake->clients->stats.paused, 1);
+    assert_true(fake->gets < 50);
+    assert_true(fake->clients->stats.buffer_bytes < 8u << 20);
+    size_t received = 0;
+    for (int i = 0; i < 100000 && fake->gets < 200; i++) {
+        char sink[65536];
+        ssize_t n = read(other, sink, sizeof sink);
+        received += n > 0 ? (size_t)n : 0;
+        loop_turn(loop, 0);
+    }
+    assert_int_equal(fake->gets, 200);
+    fake->engine.conf.output_limit = 1000;
+    put_text(other, "PING\r\n");
+    turn();
+    close(other);
+    turn();
+    assert_true(received > 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(unread_replies_may_be_as_many_bytes_as_the_limit_says),
+        T(one_value_comes_however_small_the_limit_and_slow_the_reader),
+        T(all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says),
+        T(a_client_that_does_not_read_is_stopped_and_then_dropped),
+    };
+
+    return cmocka_run_group_tests_name("a client that reads slowly", tests, NULL, NULL);
+}
