@@ -408,12 +408,13 @@ static void on_peer(void *arg, uint32_t events)
         return;
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         rc = receive(p);
-    if (p->state == PEER_DEAD)
-        return;
+    /* Whoever broke a rule of an exchange has been dropped already, and counts all the same. */
     if (rc == -ERR_FORMAT || rc == -ERR_VERSION)
         p->set->stats.dropped++;
     if (rc == -ERR_DENIED)
         p->set->stats.denied++;
+    if (p->state == PEER_DEAD)
+        return;
     if (rc == -ERR_FORMAT)
         log_warn("another antientropyd breaks the rules: connection dropped");
     if (rc != 0 || !flush(p)) {

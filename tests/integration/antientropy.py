@@ -11,9 +11,9 @@ import time
 
 from lib import Cluster, Error, case, equal, eventually, finish, kill
 
-KEYS = int(os.environ.get("ANTIENTROPY_KEYS", "10000"))
+KEYS = int(os.environ.get("ANTIENTROPY_KEYS", "8000"))
 cluster = Cluster(nodes=3, workers=2, options=(
-    "limits.hint_age=1s", "limits.repair_interval=1s", "storage.flush_age=200ms", "limits.hint_bytes=0"))
+    "cluster.partitions=32", "limits.hint_age=1s", "limits.repair_interval=500ms", "storage.flush_age=200ms", "limits.hint_bytes=0"))
 
 
 def repair(k):
@@ -44,7 +44,7 @@ def settled(*nodes):
 
 
 def child(k, role):
-    return cluster.children(k)[role]
+    return eventually(f"{role} of node {k}", lambda: cluster.children(k).get(role))
 
 
 @case
@@ -119,7 +119,7 @@ def what_was_deleted_while_a_node_was_away_stays_deleted_and_is_forgotten():
     eventually("no tombstones anywhere",
                lambda: all(sum_of(k, "store_tombstones") == 0 and sum_of(k, "store_keys") == KEYS - KEYS // 2
                            for k in (1, 2, 3)))
-    time.sleep(2)  # two more rounds
+    time.sleep(1.2)  # two more rounds
     for k in (1, 2, 3):
         back = [v for v in alone(k, range(KEYS // 2)) if v != []]
         equal(back[:3], [], f"{len(back)} deleted keys have come back at node {k}")
@@ -130,7 +130,7 @@ def what_was_deleted_while_a_node_was_away_stays_deleted_and_is_forgotten():
 @case
 def replicas_that_are_the_same_repair_nothing():
     before = [repair(k) for k in (1, 2, 3)]
-    time.sleep(3)
+    time.sleep(1.8)
     after = [repair(k) for k in (1, 2, 3)]
     for b, a in zip(before, after):
         equal(a["repair_keys_mended"] - b["repair_keys_mended"], 0, "repairs while idle")

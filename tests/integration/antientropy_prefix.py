@@ -5,10 +5,10 @@ import time
 
 from lib import Cluster, Error, case, equal, eventually, finish
 
-KEYS = 300
+KEYS = 200
 cluster = Cluster(nodes=5, workers=1, options=(
-    'prefix "many:".n=5', "limits.repair_interval=1s", "limits.surplus_after=500ms", "storage.flush_age=200ms",
-    "limits.hint_bytes=0"))
+    'prefix "many:".n=5', "cluster.partitions=16", "limits.repair_interval=1s", "limits.surplus_after=500ms",
+    "storage.flush_age=200ms", "limits.hint_bytes=0"))
 
 
 def repair(k):
