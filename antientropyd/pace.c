@@ -1,5 +1,6 @@
 /* The budget of anti-entropy, cut while clients have to wait for its sake: requests' 99th percentile
- * of the last while against what it was at rest. Runs in antientropyd; reads the workers' segments. */
+ * of the last while against what it was at rest: half as much again is too much, so that it stays below
+ * twice as much over all. Runs in antientropyd; reads the workers' segments. */
 #include "antientropyd/antientropyd.h"
 
 enum {
@@ -56,7 +57,7 @@ void pace_tick(struct antientropyd *a)
     } else if (!is_working(a)) {
         a->rest_us = a->rest_us == 0 ? p99 : (3 * a->rest_us + p99) / 4;
         a->budget = most;
-    } else if (p99 > NOISE_US && a->rest_us > 0 && p99 > 2 * a->rest_us) {
+    } else if (p99 > NOISE_US && a->rest_us > 0 && 2 * p99 > 3 * a->rest_us) {
         a->budget = a->budget / 2 > LEAST ? a->budget / 2 : LEAST < most ? LEAST : most;
         counter_add(a->counters, CTR_repair_yields, 1);
     } else {

@@ -48,17 +48,18 @@
 #include "core/ring.h"
 
 enum {
-    EXCHANGE_FAN = 4,           /* bits from one level of the tree to the next */
-    EXCHANGE_CHILDREN = 16,     /* 1 << EXCHANGE_FAN */
-    EXCHANGE_BITS = 28,         /* depth of the deepest nodes */
-    EXCHANGE_NODES = 64,        /* nodes in one COMPARE or LIST */
-    EXCHANGE_SUM_BYTES = 6,     /* of a sum in COMPARE */
-    EXCHANGE_LIST_ROWS = 8,     /* a node with at most so many rows is listed */
-    EXCHANGE_LISTED_ROWS = 32,  /* a node with more rows at the responder is moved as a range */
-    EXCHANGE_LIST = 2560,       /* entries in one LIST or LISTED */
-    EXCHANGE_BATCH = 256 << 10, /* bytes of objects in one message; one object may pass it */
-    REPAIR_ENTRY_BYTES = 33,    /* position 16, digest 8, time_ms 8, flags 1 */
-    REPAIR_DROP_BYTES = 24      /* position 16, digest 8 */
+    EXCHANGE_FAN = 4,          /* bits from one level of the tree to the next */
+    EXCHANGE_CHILDREN = 16,    /* 1 << EXCHANGE_FAN */
+    EXCHANGE_BITS = 28,        /* depth of the deepest nodes */
+    EXCHANGE_NODES = 64,       /* nodes in one COMPARE or LIST */
+    EXCHANGE_SUM_BYTES = 6,    /* of a sum in COMPARE */
+    EXCHANGE_LIST_ROWS = 8,    /* a node with at most so many rows is listed */
+    EXCHANGE_LISTED_ROWS = 32, /* a node with more rows at the responder is moved as a range */
+    EXCHANGE_LIST = 2560,      /* entries in one LIST or LISTED */
+    EXCHANGE_BATCH = 64 << 10, /* bytes of objects in one message; one object may pass it. A
+                                   worker merges a message in one go: clients wait for that */
+    REPAIR_ENTRY_BYTES = 33,   /* position 16, digest 8, time_ms 8, flags 1 */
+    REPAIR_DROP_BYTES = 24     /* position 16, digest 8 */
 };
 
 enum exchange_flags {
