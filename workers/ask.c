@@ -8,11 +8,14 @@
 #include "workers/coord_host.h"
 #include "workers/glob.h"
 #include "workers/packed.h"
+#include "workers/show.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define ASK_MAX        512
 #define ASK_LOOK_US    100000u      /* timeouts are noticed so often */
+#define ASK_SHOW_US    500000u      /* whoever wants to see what is wrong shall not wait for it */
 #define ASK_OWN        4            /* own questions answered in one turn */
 #define ASK_FIRST_ROWS 32u          /* rows read before it is known how large they are */
 #define ASK_LARGE      (256u << 10) /* bytes of these beyond which no more are read */
@@ -182,6 +185,49 @@ int ask_run(void *arg, uint64_t token, uint16_t worker, struct slice words)
         return -ERR_BUSY;
     struct msg m = {.kind = MSG_RUN, .u.RUN = {.request = a->id, .words = words}};
     int rc = link_set_send(w->links, w->view.self, worker, &m);
+    if (rc != 0)
+        give(w->asks, a);
+    return rc == -ERR_LIMIT ? -ERR_UNAVAILABLE : rc;
+}
+
+/* What this worker holds itself, as the answer to be given. */
+static struct coord_reply own_shown(struct worker *w, struct slice key, struct engine_shown *shown,
+                                    char text[LIMIT_CONTEXT_TEXT])
+{
+    struct coord_reply reply = {.object = slice_of(shown, sizeof *shown)};
+
+    reply.status = show_own(w, key, shown, text, &reply.context);
+    return reply;
+}
+
+int ask_show(void *arg, uint64_t token, uint16_t member, struct slice key)
+{
+    struct worker *w = arg;
+    struct position pos = position_of(key);
+
+    if (w->view.epoch == 0 || member >= w->view.member_count)
+        return -ERR_UNAVAILABLE;
+    uint32_t partition = position_partition(&pos, w->view.q_bits);
+    uint16_t worker = ring_worker_of(partition, w->view.members[member].workers);
+
+    if (member == w->view.self && worker == w->index) {
+        struct engine_shown shown;
+        char text[LIMIT_CONTEXT_TEXT];
+        struct coord_reply reply = own_shown(w, key, &shown, text);
+
+        clients_reply(w->clients, token, &reply);
+        return 0;
+    }
+    if (!link_set_reachable(w->links, member, worker))
+        return -ERR_UNAVAILABLE;
+    struct ask *a = take(w->asks, token, member, worker);
+    if (a == NULL)
+        return -ERR_BUSY;
+    uint64_t due_us = w->engine.now_us + ASK_SHOW_US;
+    if (due_us < a->due_us)
+        a->due_us = due_us;
+    struct msg m = {.kind = MSG_SHOW, .u.SHOW = {.request = a->id, .key = key}};
+    int rc = link_set_send(w->links, member, worker, &m);
     if (rc != 0)
         give(w->asks, a);
     return rc == -ERR_LIMIT ? -ERR_UNAVAILABLE : rc;
@@ -363,6 +409,43 @@ static void serve_run(struct worker *w, uint16_t member, uint16_t worker, const 
     forget_answer(w->asks);
 }
 
+static void serve_show(struct worker *w, uint16_t member, uint16_t worker, const struct msg_SHOW *m)
+{
+    struct engine_shown shown;
+    char text[LIMIT_CONTEXT_TEXT];
+    struct coord_reply own = own_shown(w, m->key, &shown, text);
+    struct msg out = {
+        .kind = MSG_SHOWN,
+        .u.SHOWN = {.request = m->request,
+                    .status = (uint32_t)-own.status,
+                    .vnode = shown.vnode_id,
+                    .standing = shown.standing,
+                    .siblings = shown.siblings,
+                    .digest = shown.digest,
+                    .context = own.context,
+                    .owed = slice_of(shown.owed_to, shown.owed * sizeof shown.owed_to[0])}};
+
+    link_set_send(w->links, member, worker, &out);
+}
+
+static void take_shown(struct worker *w, struct ask *a, const struct msg_SHOWN *m)
+{
+    struct engine_shown shown = {.vnode_id = m->vnode,
+                                 .digest = m->digest,
+                                 .siblings = m->siblings,
+                                 .standing = m->standing,
+                                 .owed = (uint8_t)(m->owed.len / sizeof shown.owed_to[0])};
+    struct coord_reply reply = {
+        .status = -(int)m->status, .context = m->context, .object = slice_of(&shown, sizeof shown)};
+
+    if (m->owed.len > sizeof shown.owed_to || m->owed.len % sizeof shown.owed_to[0] != 0 ||
+        m->context.len > LIMIT_CONTEXT_TEXT)
+        reply = (struct coord_reply){.status = -ERR_FORMAT};
+    else
+        memcpy(shown.owed_to, m->owed.data, m->owed.len);
+    answer(w->asks, a, &reply);
+}
+
 static void take_scanned(struct worker *w, struct ask *a, const struct msg_SCANNED *m)
 {
     struct coord_reply reply = {
@@ -385,6 +468,14 @@ bool ask_receive(struct worker *w, uint16_t member, uint16_t worker, const struc
         a = find(w->asks, m->u.SCANNED.request, member, worker);
         if (a != NULL)
             take_scanned(w, a, &m->u.SCANNED);
+        return true;
+    case MSG_SHOW:
+        serve_show(w, member, worker, &m->u.SHOW);
+        return true;
+    case MSG_SHOWN:
+        a = find(w->asks, m->u.SHOWN.request, member, worker);
+        if (a != NULL)
+            take_shown(w, a, &m->u.SHOWN);
         return true;
     case MSG_RUN:
         serve_run(w, member, worker, &m->u.RUN);

@@ -1,5 +1,6 @@
 /* What a worker asks other workers on behalf of its clients, beside reads and writes of keys: the keys
- * of a partition (of any node), and things to do among the connections of its siblings. And the
+ * of a partition (of any node), what replicas hold of a key, and things to do among the connections of its
+ * siblings. And the
  * answering side of both. One table of fixed size; one thread; nothing blocks: what this worker asks
  * itself is answered in a later turn, and no answer looks at more than ASK_ROWS records. */
 #ifndef CLOCKWISE_WORKERS_ASK_H
@@ -15,8 +16,9 @@ struct ask_table;
 int ask_open(struct worker *w);
 void ask_close(struct worker *w);
 
-/* The engine's scan and run; see engine.h. */
+/* The engine's scan, show and run; see engine.h. */
 int ask_scan(void *arg, uint64_t token, const struct engine_scan *scan);
+int ask_show(void *arg, uint64_t token, uint16_t member, struct slice key);
 int ask_run(void *arg, uint64_t token, uint16_t worker, struct slice words);
 
 /* Is this message a question or an answer of ours? Then it is dealt with. */

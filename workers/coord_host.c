@@ -225,26 +225,6 @@ bool coord_host_open_vnodes(struct worker *w, uint64_t until_us)
     return true;
 }
 
-int coord_host_replica(void *arg, uint32_t partition, const struct position *pos, struct slice key,
-                       struct engine_replica *out)
-{
-    struct worker *w = arg;
-    const struct ring_walk *walk = &w->ring_index.walk[partition];
-
-    *out = (struct engine_replica){.object = slice_of("", 0)};
-    if (ring_worker_of(partition, w->workers) != w->index)
-        return -ERR_STALE;
-    out->vnode_id = store_vnode_id(w->store, partition);
-    if (out->vnode_id == 0)
-        return 0;
-    for (uint32_t i = 0; i < walk->count; i++)
-        if (handoff_host_holds(w, partition, &w->view.members[walk->member[i]].id, pos))
-            out->hints |= 1u << i;
-    int rc = store_get(w->store, partition, pos, key, &out->object);
-
-    return rc == -ERR_NOTFOUND ? 0 : rc;
-}
-
 bool coord_host_whole(const struct worker *w, uint32_t partition)
 {
     uint64_t horizon_ms;

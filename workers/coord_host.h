@@ -4,7 +4,6 @@
 
 #include "core/coord.h"
 
-struct engine_replica;
 struct worker;
 
 /* The callbacks of struct coord_host over a worker; `arg` of each is the worker. */
@@ -14,10 +13,6 @@ void coord_host_fill(struct worker *w, struct coord_host *out);
  * w->open_at on, until the time is over (one at least). true: all are open. Blocks for file system
  * calls. */
 bool coord_host_open_vnodes(struct worker *w, uint64_t until_us);
-
-/* What the own vnode knows of a key: struct engine's `replica`; arg is the worker. */
-int coord_host_replica(void *arg, uint32_t partition, const struct position *pos, struct slice key,
-                       struct engine_replica *out);
 
 /* Is there a vnode of this partition here that can be believed when it says that a key is not there? */
 bool coord_host_whole(const struct worker *w, uint32_t partition);

@@ -45,13 +45,14 @@ struct engine_scan {
     struct slice pattern;     /* keys that match alone; empty: all */
 };
 
-/* What this worker's own vnode knows of a key. */
-struct engine_replica {
-    uint64_t vnode_id; /* 0: there is no vnode of this partition here */
-    struct slice
-        object;     /* encoded; empty: nothing is known of the key. Valid during this turn until
-                            the next request */
-    uint32_t hints; /* bit i: a hint for the i-th member of the walk is held here */
+/* What a worker knows of a key whose partition it owns. */
+struct engine_shown {
+    uint64_t vnode_id; /* 0: there is no vnode of this partition */
+    uint64_t digest;   /* 0: nothing is known of the key */
+    uint32_t siblings;
+    uint8_t standing; /* enum standing */
+    uint8_t owed;     /* hints held for the key, and for whom */
+    struct node_id owed_to[LIMIT_WALK];
 };
 
 struct engine {
@@ -95,10 +96,11 @@ struct engine {
     /* Fill what the client side does not know. *info comes zeroed but for `clients`. */
     void (*info)(void *arg, struct worker_info *info);
 
-    /* The own vnode's view of a key, for CW.EXPLAIN. 0, -ERR_STALE if the partition belongs to
-     * another worker of this node, or an error of the store. May be NULL. */
-    int (*replica)(void *arg, uint32_t partition, const struct position *pos, struct slice key,
-                   struct engine_replica *out);
+    /* Ask the worker of a member that owns the key's partition there what it holds of it; this worker
+     * may be the one. The answer may come before the call returns, and comes soon in any case: object:
+     * a struct engine_shown, unaligned; context: its context as text. -ERR_UNAVAILABLE: it cannot be
+     * reached; -ERR_BUSY. May be NULL. */
+    int (*show)(void *arg, uint64_t token, uint16_t member, struct slice key);
 
     /* Ask gossipd on behalf of an administrator (workers/admin.h). The answer comes through
      * clients_reply(), in a later turn, as `object`. Errors as of admin_ask(). May be NULL. */

@@ -37,7 +37,7 @@ void handoff_host_turn(struct worker *w);
 /* Every 100 ms or so: drop hints that are too old. */
 void handoff_host_sweep(struct worker *w);
 
-/* Hints held for a target at one position? For CW.EXPLAIN. */
+/* Is a hint held for a target at one position? For CW.EXPLAIN. */
 bool handoff_host_holds(struct worker *w, uint32_t partition, const struct node_id *target,
                         const struct position *pos);
 

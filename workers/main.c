@@ -306,7 +306,7 @@ static void open_clients(struct worker *w)
     w->engine.workers = w->workers;
     w->engine.pressure = engine_pressure;
     w->engine.siblings_clients = worker_info_clients;
-    w->engine.replica = coord_host_replica;
+    w->engine.show = ask_show;
     w->engine.info = worker_info_fill;
     w->engine.admin = engine_admin;
     w->engine.config = worker_info_config;

@@ -47,6 +47,7 @@ struct worker {
     struct clients *clients;
     struct acl_store *acl_store;
     struct ask_table *asks; /* see ask.h */
+    struct object show;     /* scratch of show.c */
     struct admin *admin;
     struct engine engine;
 

@@ -4,7 +4,7 @@ contexts are checked; quorums are what was asked for."""
 import base64
 import os
 
-from lib import Cluster, Error, Redis, case, equal, finish
+from lib import Cluster, Error, Redis, case, equal, eventually, finish
 
 cluster = Cluster(nodes=3, workers=2, options=(
     'prefix "any:".r=1', 'prefix "any:".w=1', 'prefix "all:".w=3', 'prefix "all:".r=1', 'prefix "all:twice:".w=2'))
@@ -150,19 +150,54 @@ def plain_set_takes_context_and_quorum_too():
     equal(values(one, "set"), [b"d"])
 
 
+def explain(r, key):
+    """The entries of the preference list by the number of their node."""
+    found = r("CW.EXPLAIN", key)[b"preference"]
+    return {int(p[b"name"][4:]): p for p in found}
+
+
 @case
-def explain_shows_where_a_key_lives_and_its_version_at_its_owner():
-    one("CW.PUT", "why", "x")
-    found = one("CW.EXPLAIN", "why")
-    equal(len(found[b"preference"]), 3)
-    equal([p[b"state"] for p in found[b"preference"]], [b"alive"] * 3)
-    for entry in found[b"preference"]:
-        with Redis(int(entry[b"address"].rsplit(b":", 1)[1])) as r:
+def explain_shows_every_replica_with_the_version_that_it_holds():
+    one("CW.PUT", "why", "x", "W", 3)
+    two("CW.PUT", "why", "y", "W", 3)
+    for port in [cluster.port(k) + i for k in (1, 2, 3) for i in (0, 1, 2)]:
+        with Redis(port) as r:
             r("HELLO", "3")
-            mine = [p for p in r("CW.EXPLAIN", "why")[b"preference"] if p[b"version"] is not None]
-            equal([p[b"node"] for p in mine], [entry[b"node"]])
-            equal(mine[0][b"version"][b"context"], context(one, "why"))
-            equal(mine[0][b"version"][b"siblings"], 1)
+            found = explain(r, "why")
+            equal(sorted(found), [1, 2, 3])
+            for p in found.values():
+                equal((p[b"state"], p[b"answer"], p[b"role"], p[b"hinted"]), (b"alive", b"ok", b"primary", 0))
+                equal(p[b"version"][b"context"], context(one, "why"))
+                equal((p[b"version"][b"siblings"], p[b"version"][b"standing"]), (2, b"whole"))
+            equal(len({p[b"version"][b"digest"] for p in found.values()}), 1)
+            equal(len({p[b"version"][b"vnode"] for p in found.values()}), 3)
+    with Redis(cluster.port(1)) as r:  # RESP2
+        found = r("CW.EXPLAIN", "why")
+        equal((found[0], found[6], len(found[7])), (b"slot", b"preference", 3))
+    equal([p[b"version"][b"siblings"] for p in explain(one, "nothing").values()], [0, 0, 0])
+
+
+@case
+def explain_shows_who_is_away_who_holds_hints_and_who_is_stale():
+    one("SET", "owed", "before", "W", 3)
+    cluster.run("kill", 3)
+    one("SET", "owed", "after")
+    eventually("a hint is held for node 3", lambda: explain(two, "owed")[3][b"hinted"] >= 1)
+    found = explain(two, "owed")
+    equal((found[3][b"answer"], found[3][b"version"]), (b"unreachable", None))
+    equal(set(found[3][b"hinted_at"]) <= {b"node1", b"node2"}, True)
+    equal([found[k][b"hinted"] for k in (1, 2)], [0, 0])
+    equal(found[1][b"version"][b"digest"], found[2][b"version"][b"digest"])
+    cluster.run("start", 3)
+    eventually("the hint is delivered", lambda: explain(two, "owed")[3][b"hinted"] == 0 and
+               explain(two, "owed")[3][b"answer"] == b"ok")
+    found = explain(two, "owed")
+    equal(len({p[b"version"][b"digest"] for p in found.values()}), 1)
+    cluster.run("pause", 3)
+    try:
+        equal(explain(one, "owed")[3][b"answer"] in (b"silent", b"unreachable"), True)
+    finally:
+        cluster.run("resume", 3)
 
 
 @case
