@@ -158,19 +158,35 @@ static void count(struct session *s, const struct exchange_stats *stats, bool ag
     counter_add(c, CTR_repair_dead, stats->dead);
 }
 
-/* The row of a peer in repair.seg: its place among the primaries. */
-static void publish(struct session *s, const struct exchange_stats *stats, bool agreed)
+/* The row of a peer in repair.seg: its place among the primaries; or LIMIT_REPLICAS. */
+static uint32_t row_of(const struct session *s)
 {
-    struct antientropyd *a = s->owner;
-    const struct vnode_info *v = &a->vnodes.info[s->partition];
-    uint64_t bytes = s->peer == NULL ? 0 : peer_bytes(s->peer) - s->bytes_before;
+    const struct vnode_info *v = &s->owner->vnodes.info[s->partition];
 
     for (uint32_t k = 0; k < v->peer_count && k < LIMIT_REPLICAS; k++)
         if (node_id_equal(&v->peer[k].id, &s->peer_id))
-            repair_seg_update(&a->repair, s->partition, k, &s->peer_id,
-                              agreed ? REPAIR_ROW_IDLE : REPAIR_ROW_FAILED,
-                              stats->news_here + stats->news_there + stats->dead, bytes,
-                              agreed ? exchange_as_of(s->exchange) : 0);
+            return k;
+    return LIMIT_REPLICAS;
+}
+
+static void publish_state(struct session *s, enum repair_row_state state)
+{
+    uint32_t k = row_of(s);
+
+    if (k < LIMIT_REPLICAS)
+        repair_seg_state(&s->owner->repair, s->partition, k, &s->peer_id, state);
+}
+
+static void publish(struct session *s, const struct exchange_stats *stats, bool agreed)
+{
+    uint64_t bytes = s->peer == NULL ? 0 : peer_bytes(s->peer) - s->bytes_before;
+    uint32_t k = row_of(s);
+
+    if (k < LIMIT_REPLICAS)
+        repair_seg_update(&s->owner->repair, s->partition, k, &s->peer_id,
+                          agreed ? REPAIR_ROW_IDLE : REPAIR_ROW_FAILED,
+                          stats->news_here + stats->news_there + stats->dead, bytes,
+                          agreed ? exchange_as_of(s->exchange) : 0);
 }
 
 static void tell(struct session *s, const struct exchange_stats *stats, bool agreed)
@@ -210,6 +226,8 @@ static void settle(struct session *s)
     if (error != -ERR_BUSY) {
         count(s, &stats, agreed);
         publish(s, &stats, agreed);
+    } else {
+        publish_state(s, REPAIR_ROW_IDLE); /* another time */
     }
     tell(s, &stats, agreed);
     change_received(a, s->partition, stats.news_here,
@@ -334,11 +352,13 @@ static void on_state(void *arg, const struct repair *answer)
             return;
         }
         s->bytes_before = peer_bytes(s->peer);
+        publish_state(s, REPAIR_ROW_COMPARING);
         if (++a->next_number == 0)
             a->next_number = 1;
         exchange_begin(s->exchange, a->next_number, &s->mine);
     } else {
         s->bytes_before = peer_bytes(s->peer);
+        publish_state(s, REPAIR_ROW_COMPARING);
         exchange_serve(s->exchange, &s->mine, &s->open);
     }
     settle(s);

@@ -68,27 +68,55 @@ static uint64_t half_of_id(const struct node_id *id, int from)
     return n;
 }
 
-void repair_seg_update(struct repair_seg *r, uint32_t partition, uint32_t k,
-                       const struct node_id *peer, enum repair_row_state state, uint64_t keys,
-                       uint64_t bytes, uint64_t agreed_ms)
+/* The row of a peer. Another peer in it begins from nothing. */
+static struct repair_row *row_of(struct repair_seg *r, uint32_t partition, uint32_t k,
+                                 const struct node_id *peer)
 {
     ASSERT(partition < r->body->partitions && k < r->body->replicas);
     struct repair_row *row = &r->body->rows[(size_t)partition * r->body->replicas + k];
     uint64_t high = half_of_id(peer, 0), low = half_of_id(peer, 8);
-    bool same = atomic_load_explicit(&row->peer_high, memory_order_relaxed) == high &&
-                atomic_load_explicit(&row->peer_low, memory_order_relaxed) == low;
-    _Atomic uint64_t *sums[] = {&row->keys_repaired, &row->bytes, &row->rounds};
-    uint64_t more[] = {keys, bytes, 1};
+    _Atomic uint64_t *numbers[] = {&row->keys_repaired, &row->bytes, &row->rounds,
+                                   &row->last_agreement_ms};
 
-    /* Another peer in this row begins from nothing. */
-    for (int i = 0; i < 3; i++) {
-        uint64_t old = same ? atomic_load_explicit(sums[i], memory_order_relaxed) : 0;
-        atomic_store_explicit(sums[i], old + more[i], memory_order_relaxed);
-    }
+    if (atomic_load_explicit(&row->peer_high, memory_order_relaxed) == high &&
+        atomic_load_explicit(&row->peer_low, memory_order_relaxed) == low)
+        return row;
+    for (int i = 0; i < 4; i++)
+        atomic_store_explicit(numbers[i], 0, memory_order_relaxed);
+    atomic_store_explicit(&row->differences, 0, memory_order_relaxed);
     atomic_store_explicit(&row->peer_high, high, memory_order_relaxed);
     atomic_store_explicit(&row->peer_low, low, memory_order_relaxed);
+    return row;
+}
+
+static void add(_Atomic uint64_t *number, uint64_t more)
+{
+    uint64_t old = atomic_load_explicit(number, memory_order_relaxed);
+
+    atomic_store_explicit(number, old + more, memory_order_relaxed);
+}
+
+void repair_seg_state(struct repair_seg *r, uint32_t partition, uint32_t k,
+                      const struct node_id *peer, enum repair_row_state state)
+{
+    struct repair_row *row = row_of(r, partition, k, peer);
+
     atomic_store_explicit(&row->state, (uint32_t)state, memory_order_relaxed);
-    if (agreed_ms != 0 || !same)
+}
+
+void repair_seg_update(struct repair_seg *r, uint32_t partition, uint32_t k,
+                       const struct node_id *peer, enum repair_row_state state, uint64_t keys,
+                       uint64_t bytes, uint64_t agreed_ms)
+{
+    struct repair_row *row = row_of(r, partition, k, peer);
+
+    add(&row->keys_repaired, keys);
+    add(&row->bytes, bytes);
+    add(&row->rounds, 1);
+    atomic_store_explicit(&row->differences, keys < UINT32_MAX ? (uint32_t)keys : UINT32_MAX,
+                          memory_order_relaxed);
+    atomic_store_explicit(&row->state, (uint32_t)state, memory_order_relaxed);
+    if (agreed_ms != 0)
         atomic_store_explicit(&row->last_agreement_ms, agreed_ms, memory_order_release);
 }
 
@@ -151,7 +179,7 @@ void repair_seg_close(struct repair_seg *r)
 
 const char *repair_seg_row_state_name(uint32_t state)
 {
-    static const char *const names[] = {"none", "idle", "comparing", "sending", "failed"};
+    static const char *const names[] = {"none", "idle", "comparing", "failed"};
 
     return state < sizeof names / sizeof names[0] ? names[state] : "unknown";
 }

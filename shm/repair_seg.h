@@ -25,8 +25,7 @@ enum repair_row_state {
     REPAIR_ROW_NONE = 0,
     REPAIR_ROW_IDLE = 1, /* compared before, nothing going on */
     REPAIR_ROW_COMPARING = 2,
-    REPAIR_ROW_SENDING = 3,
-    REPAIR_ROW_FAILED = 4
+    REPAIR_ROW_FAILED = 3
 };
 
 struct repair_row {
@@ -36,7 +35,7 @@ struct repair_row {
     _Atomic uint64_t rounds;
     _Atomic uint64_t last_agreement_ms; /* wall time, 0: never */
     _Atomic uint32_t state;             /* enum repair_row_state */
-    uint32_t zero0;
+    _Atomic uint32_t differences;       /* keys that the newest round has mended */
     uint64_t zero1;
 };
 
@@ -66,6 +65,10 @@ struct repair_seg {
 /* Writer: make and publish repair.seg. Errors as of segment_create(). */
 int repair_seg_create(struct repair_seg *r, const char *dir, uint64_t incarnation,
                       uint32_t partitions);
+
+/* Writer: what is being done with a partition and its k-th peer. */
+void repair_seg_state(struct repair_seg *r, uint32_t partition, uint32_t k,
+                      const struct node_id *peer, enum repair_row_state state);
 
 /* Writer: what has come of comparing a partition with its k-th peer (k below LIMIT_REPLICAS).
  * keys and bytes are added to the row; agreed_ms is wall time or 0 for "no agreement this time". */

@@ -339,6 +339,7 @@ static void repair(struct json *j, const struct dump *d, const struct counter_bl
         json_text(j, "state", repair_seg_row_state_name(state));
         json_number(j, "rounds", atomic_load(&row->rounds));
         json_number(j, "keys_repaired", atomic_load(&row->keys_repaired));
+        json_number(j, "differences", atomic_load(&row->differences));
         json_number(j, "bytes", atomic_load(&row->bytes));
         json_number(j, "last_agreement_ms", atomic_load(&row->last_agreement_ms));
         json_end(j);

@@ -439,7 +439,7 @@ static void repair(const struct dump *d, FILE *out)
     const struct repair_body *b = d->repair.body;
     struct table t;
 
-    table_begin(&t, ">partition|peer|state|>rounds|>repaired|>sent|last agreement");
+    table_begin(&t, ">partition|peer|state|>rounds|>repaired|>newest round|>sent|last agreement");
     for (uint32_t i = 0; b != NULL && i < b->partitions * b->replicas; i++) {
         const struct repair_row *row = &b->rows[i];
         uint32_t state = atomic_load(&row->state);
@@ -452,6 +452,7 @@ static void repair(const struct dump *d, FILE *out)
         table_add(&t, "%s", repair_seg_row_state_name(state));
         table_add(&t, "%s", number_count(text[0], atomic_load(&row->rounds)));
         table_add(&t, "%s", number_count(text[1], atomic_load(&row->keys_repaired)));
+        table_add(&t, "%u", atomic_load(&row->differences));
         table_add(&t, "%s", number_bytes(text[2], atomic_load(&row->bytes)));
         table_add(&t, "%s", number_time(text[0], atomic_load(&row->last_agreement_ms)));
     }

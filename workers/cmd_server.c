@@ -219,6 +219,11 @@ static void info_clockwise(struct resp_out *b, const struct call *call, const st
                 (ull)i->hints_overflowed, (ull)i->hints_expired, (ull)i->read_repairs);
 }
 
+static double share(uint64_t part, uint64_t of)
+{
+    return of == 0 ? 0 : (double)part / (double)of;
+}
+
 static void info_antientropy(struct resp_out *b, const struct call *call,
                              const struct worker_info *i)
 {
@@ -227,13 +232,18 @@ static void info_antientropy(struct resp_out *b, const struct call *call,
                 "vnodes_not_whole:%llu\r\nvnodes_surplus:%llu\r\ntombstones:%llu\r\n"
                 "tombstones_purged:%llu\r\ndead_dropped:%llu\r\nrepair_rounds:%llu\r\n"
                 "repair_agreements:%llu\r\nrepair_failures:%llu\r\nrepair_keys_mended:%llu\r\n"
-                "repair_bytes:%llu\r\nread_repairs:%llu\r\nstaleness_seconds:%llu\r\n"
+                "repair_bytes:%llu\r\nrepair_differences:%llu\r\ndifferences_per_round:%.3f\r\n"
+                "read_repairs:%llu\r\nread_repair_percent:%.3f\r\nhints_oldest_seconds:%llu\r\n"
+                "staleness_seconds:%llu\r\n"
                 "verified_records:%llu\r\nverify_passes:%llu\r\nverify_damaged:%llu\r\n",
                 (ull)i->not_whole, (ull)i->repair_surplus, (ull)i->tombstones,
                 (ull)i->tombstones_purged, (ull)i->dead_dropped, (ull)i->repair_rounds,
                 (ull)i->repair_agreements, (ull)i->repair_failures, (ull)i->repair_keys_mended,
-                (ull)i->repair_bytes, (ull)i->read_repairs, (ull)i->repair_staleness_s,
-                (ull)i->verify_rows, (ull)i->verify_passes, (ull)i->verify_damaged);
+                (ull)i->repair_bytes, (ull)i->repair_differences,
+                share(i->repair_differences, i->repair_rounds), (ull)i->read_repairs,
+                100 * share(i->read_repairs, i->coordinated_gets), (ull)i->hints_oldest_s,
+                (ull)i->repair_staleness_s, (ull)i->verify_rows, (ull)i->verify_passes,
+                (ull)i->verify_damaged);
 }
 
 static const struct info_section {

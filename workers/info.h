@@ -60,7 +60,8 @@ struct worker_info {
     uint64_t hints_overflowed, hints_expired;
     /* anti-entropy; of antientropyd but for the first four */
     uint64_t not_whole, tombstones, tombstones_purged, dead_dropped;
-    uint64_t repair_rounds, repair_agreements, repair_failures, repair_keys_mended;
+    uint64_t repair_differences, repair_rounds, repair_agreements, repair_failures,
+        repair_keys_mended;
     uint64_t repair_bytes, repair_staleness_s, repair_surplus;
     uint64_t verify_rows, verify_passes, verify_damaged;
     /* cpu, seconds */

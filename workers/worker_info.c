@@ -116,6 +116,7 @@ static void fill_antientropy(const struct worker *w, const uint64_t *sums, struc
     info->tombstones = sums[CTR_store_tombstones];
     info->tombstones_purged = sums[CTR_store_tombstones_purged];
     info->dead_dropped = sums[CTR_dead_dropped];
+    info->repair_differences = theirs[CTR_repair_differences];
     info->repair_rounds = theirs[CTR_repair_rounds];
     info->repair_agreements = theirs[CTR_repair_agreements];
     info->repair_failures = theirs[CTR_repair_failures];

@@ -380,9 +380,12 @@ static void node_gossip_and_repair_segments_come_back_as_published(void **state)
     assert_int_equal(repair_seg_attach(&pr, kit_dir), 0);
     repair_seg_update(&p, 127, LIMIT_REPLICAS - 1, &peer, REPAIR_ROW_IDLE, 10, 100, 5);
     repair_seg_update(&p, 127, LIMIT_REPLICAS - 1, &peer, REPAIR_ROW_FAILED, 1, 1, 0);
+    repair_seg_state(&p, 127, LIMIT_REPLICAS - 1, &peer, REPAIR_ROW_COMPARING);
     const struct repair_row *row = &pr.body->rows[127 * LIMIT_REPLICAS + LIMIT_REPLICAS - 1];
     assert_int_equal(row->keys_repaired, 11);
     assert_int_equal(row->rounds, 2);
+    assert_int_equal(row->differences, 1);
+    assert_int_equal(row->state, REPAIR_ROW_COMPARING);
     assert_int_equal(row->last_agreement_ms, 5);
     peer.b[0] = 9;
     repair_seg_update(&p, 127, LIMIT_REPLICAS - 1, &peer, REPAIR_ROW_IDLE, 2, 2, 0);
