@@ -322,6 +322,7 @@ static void view_member(const struct membership *m, uint16_t i, struct member *t
     if (r->weight[i] != 0)
         to->weight = r->weight[i];
     to->going = r->left[i] ? MEMBER_STAYS : r->going[i];
+    to->lingers = r->left[i] && to->state < MEMBER_FAULTY;
     if (r->left[i])
         to->state = MEMBER_LEFT;
     else if (to->state == MEMBER_LEFT) /* it says so, but the ring does not */

@@ -65,7 +65,8 @@ struct member {
     uint16_t repair_port; /* antientropyd's; 0: not announced */
     uint64_t incarnation; /* SWIM incarnation */
     uint8_t going;        /* enum member_going */
-    uint8_t spare[7];
+    uint8_t lingers; /* MEMBER_LEFT, but it is still there, to hand on what it owes to others */
+    uint8_t spare[6];
 };
 
 struct ring_view {

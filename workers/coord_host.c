@@ -28,9 +28,10 @@ static int host_send(void *arg, uint16_t member, uint16_t worker, const struct m
 static bool host_reachable(void *arg, uint16_t member, uint16_t worker)
 {
     struct worker *w = arg;
+    const struct member *m = &w->view.members[member];
 
-    return w->view.members[member].state < MEMBER_FAULTY &&
-           link_set_reachable(w->links, member, worker);
+    /* One that has left is asked for nothing, but has its answers. */
+    return (m->state < MEMBER_FAULTY || m->lingers) && link_set_reachable(w->links, member, worker);
 }
 
 /* A vnode of a partition for which this node is only a fallback is made when first needed. Those of a

@@ -154,6 +154,12 @@ static bool same_links(const struct link_set *s, uint16_t i, const struct member
            s->links[i][0].port == m->peer_port && strcmp(s->links[i][0].address, m->address) == 0;
 }
 
+/* One that has left has its answers until it is gone. */
+static bool wants_links(const struct link_set *s, uint16_t i, const struct member *m)
+{
+    return i != s->self && (m->state != MEMBER_LEFT || m->lingers) && m->address[0] != 0;
+}
+
 static void open_member(struct link_set *s, uint16_t i, const struct member *m)
 {
     struct link *links = calloc(m->workers, sizeof *links);
@@ -202,7 +208,7 @@ void link_set_set_view(struct link_set *s, const struct ring_view *v)
     s->self = v->self;
     for (uint16_t i = 0; i < v->member_count || i < s->members; i++) {
         const struct member *m = i < v->member_count ? &v->members[i] : NULL;
-        bool wanted = m != NULL && i != v->self && m->state != MEMBER_LEFT && m->address[0] != 0;
+        bool wanted = m != NULL && wants_links(s, i, m);
 
         if (s->link_count[i] > 0 && (!wanted || !same_links(s, i, m)))
             close_member(s, i, true);
@@ -213,7 +219,7 @@ void link_set_set_view(struct link_set *s, const struct ring_view *v)
     for (uint16_t i = 0; i < v->member_count; i++) {
         const struct member *m = &v->members[i];
 
-        if (i != v->self && m->state != MEMBER_LEFT && m->address[0] != 0 && s->link_count[i] == 0)
+        if (wants_links(s, i, m) && s->link_count[i] == 0)
             open_member(s, i, m);
     }
     queue_unsent(s);
