@@ -1,4 +1,4 @@
-/* How far the replicas that this node takes over in a ring change have come: whole, and sure. Said in
+/* How far the replicas that this node takes over or keeps in a ring change have come: whole, and sure. Said in
  * repair.seg, announced by gossipd. The steps are explained in core/ring_change.h. Runs in
  * antientropyd. */
 #include "antientropyd/antientropyd.h"
@@ -7,22 +7,47 @@
 #include "base/log.h"
 #include "core/ring_change.h"
 
-/* Is this node to be filled with the partition? */
-static bool is_new(const struct antientropyd *a, uint32_t p)
+/* The list that is being left, and the one that takes its place, whoever of the two reads go to by now. */
+static const struct ring_walk *old_list(const struct antientropyd *a, uint32_t p)
 {
-    uint16_t members[LIMIT_REPLICAS];
-    unsigned count = ring_change_new_members(&a->view, p, members);
+    return a->view.phase[p] >= RING_SWITCHED ? &a->index.other[p] : &a->index.walk[p];
+}
 
-    for (unsigned i = 0; i < count; i++)
-        if (members[i] == a->view.self)
+static const struct ring_walk *next_list(const struct antientropyd *a, uint32_t p)
+{
+    return a->view.phase[p] >= RING_SWITCHED ? &a->index.walk[p] : &a->index.other[p];
+}
+
+/* Does the partition move, with this node in its next list? */
+static bool is_kept(const struct antientropyd *a, uint32_t p)
+{
+    return a->view.self != RING_NO_OWNER && a->index.other[p].count > 0 &&
+           ring_walk_primary(next_list(a, p), a->view.self) >= 0;
+}
+
+/* Does the change wait for this replica? It does for all that are new; for the others where a new one is
+ * faulty, for whom they have to make up. */
+static bool is_waited_for(const struct antientropyd *a, uint32_t p)
+{
+    const struct ring_walk *old = old_list(a, p), *next = next_list(a, p);
+
+    if (!is_kept(a, p))
+        return false;
+    if (ring_walk_primary(old, a->view.self) < 0)
+        return true;
+    for (uint8_t i = 0; i < next->primaries; i++)
+        if (ring_walk_primary(old, next->member[i]) < 0 &&
+            a->view.members[next->member[i]].state == MEMBER_FAULTY)
             return true;
     return false;
 }
 
-/* The list that is being left, whoever of the two reads go to by now. */
-static const struct ring_walk *old_list(const struct antientropyd *a, uint32_t p)
+static bool is_filled(const struct antientropyd *a, uint32_t p, uint64_t since_ms)
 {
-    return a->view.phase[p] >= RING_SWITCHED ? &a->index.other[p] : &a->index.walk[p];
+    struct ring_quorum quorum = {(uint8_t)a->conf.cluster.r, (uint8_t)a->conf.cluster.w};
+
+    return horizon_filled(&a->vnodes.info[p].agreed, &a->view, old_list(a, p), since_ms,
+                          ring_change_tolerance(quorum));
 }
 
 /* From GUARDED on no write counts here that is counted in the old list alone. Those of before may still
@@ -43,7 +68,7 @@ bool change_wants(const struct antientropyd *a, uint32_t partition)
 
     return ((phase == RING_MOVING && step < STEP_WHOLE) ||
             (phase == RING_FENCED && step < STEP_SURE)) &&
-           a->view.self != RING_NO_OWNER && is_new(a, partition);
+           is_waited_for(a, partition);
 }
 
 void change_view(struct antientropyd *a)
@@ -57,7 +82,7 @@ void change_view(struct antientropyd *a)
         a->change_since_ms = clock_wall_ms();
         for (uint32_t p = 0; p < a->vnodes.partitions; p++) {
             a->vnodes.info[p].fenced_ms = 0;
-            a->vnodes.info[p].guarded = false;
+            a->vnodes.info[p].guarded = a->vnodes.info[p].hurried = false;
         }
         repair_seg_publish_copied(&a->repair, &a->copied);
     }
@@ -65,12 +90,17 @@ void change_view(struct antientropyd *a)
         struct vnode_info *i = &a->vnodes.info[p];
 
         note_guard(a, p, i);
-        if (v->phase[p] < RING_FENCED)
+        if (v->phase[p] < RING_FENCED) {
             i->fenced_ms = 0;
-        if (v->phase[p] < RING_FENCED || i->fenced_ms != 0 || v->self == RING_NO_OWNER ||
-            !is_new(a, p))
+            i->hurried = false;
+        }
+        if (v->phase[p] < RING_FENCED || !is_kept(a, p))
             continue;
-        i->fenced_ms = clock_wall_ms();
+        if (i->fenced_ms == 0)
+            i->fenced_ms = clock_wall_ms();
+        if (i->hurried || !is_waited_for(a, p))
+            continue;
+        i->hurried = true;
         for (uint8_t k = 0; k < i->peer_count; k++) /* look once more, now */
             i->peer[k].due_us = 0;
     }
@@ -81,15 +111,11 @@ void change_agreed(struct antientropyd *a, uint32_t partition)
     const struct vnode_info *i = &a->vnodes.info[partition];
     uint8_t step = a->copied.step[partition];
 
-    if (a->index.other[partition].count == 0 || a->view.self == RING_NO_OWNER ||
-        !is_new(a, partition))
+    if (!is_waited_for(a, partition))
         return;
-    const struct ring_walk *old = old_list(a, partition);
-
-    if (step < STEP_WHOLE && horizon_complete(&i->agreed, &a->view, old, a->change_since_ms, false))
+    if (step < STEP_WHOLE && is_filled(a, partition, a->change_since_ms))
         step = STEP_WHOLE;
-    if (step < STEP_SURE && i->fenced_ms != 0 &&
-        horizon_complete(&i->agreed, &a->view, old, i->fenced_ms, false))
+    if (step < STEP_SURE && i->fenced_ms != 0 && is_filled(a, partition, i->fenced_ms))
         step = STEP_SURE;
     if (step == a->copied.step[partition])
         return;

@@ -23,6 +23,7 @@ struct vnode_info {
     uint64_t generation;       /* surplus: agreements are about what was there then */
     uint64_t fenced_ms;        /* ring change: when the phase was first seen to be RING_FENCED */
     bool guarded;              /* ring change: the phase has come to RING_GUARDED here */
+    bool hurried;              /* ring change: it was compared out of turn since it was fenced */
     uint64_t alone_us,
         alone_request;    /* without other replicas: when to look at it, and who asked */
     uint64_t reported_us; /* damage in it was told the worker last */

@@ -25,7 +25,8 @@ struct slot { /* one object in flight */
     uint64_t digest;
     struct position pos;
     uint32_t partition;
-    uint16_t member, worker;
+    uint16_t member;     /* that it is owed to */
+    uint16_t to, worker; /* that it was sent to */
     uint32_t generation; /* odd: in use */
     uint32_t next_free;
 };
@@ -155,7 +156,7 @@ void handoff_link_down(struct handoff *h, uint16_t member, uint16_t worker, uint
     for (uint32_t i = 0; i < h->conf.in_flight; i++) {
         struct slot *slot = &h->slots[i];
 
-        if ((slot->generation & 1) != 0 && slot->member == member && slot->worker == worker)
+        if ((slot->generation & 1) != 0 && slot->to == member && slot->worker == worker)
             fail(h, slot, now_us);
     }
 }
@@ -208,12 +209,43 @@ static bool is_owed(const struct handoff *h)
            ring_keeps(h->index, h->partition, h->member);
 }
 
+/* A node that has left the ring does not stay for the sake of one that is faulty. */
+static bool entrusts(const struct handoff *h)
+{
+    return h->view->members[h->view->self].state == MEMBER_LEFT &&
+           h->view->members[h->member].state == MEMBER_FAULTY;
+}
+
+static bool can_take(const struct handoff *h, uint16_t member)
+{
+    const struct member *m = &h->view->members[member];
+
+    return member != h->view->self && m->state < MEMBER_FAULTY &&
+           h->host.reachable(h->host.arg, member, ring_worker_of(h->partition, m->workers));
+}
+
+/* To whom what is owed to h->member is sent: to itself, or to another owner, who keeps it with a hint in
+ * its turn. RING_NO_OWNER: to nobody now. */
+static uint16_t receiver(const struct handoff *h)
+{
+    const struct ring_walk *walk = &h->index->walk[h->partition];
+
+    if (!entrusts(h))
+        return h->host.reachable(h->host.arg, h->member,
+                                 ring_worker_of(h->partition, h->view->members[h->member].workers))
+                   ? h->member
+                   : RING_NO_OWNER;
+    for (uint8_t i = 0; i < walk->primaries; i++)
+        if (can_take(h, walk->member[i]))
+            return walk->member[i];
+    return RING_NO_OWNER;
+}
+
 /* Send one object. Returns 0, or -ERR_BUSY: try the same one again later; or another error: this
  * target is not to be had now. */
 static int deliver(struct handoff *h, const struct position *pos, uint64_t now_us)
 {
     const struct member *target = &h->view->members[h->member];
-    uint16_t worker = ring_worker_of(h->partition, target->workers);
     struct slot *slot = &h->slots[h->free];
     struct slice object;
     uint64_t digest;
@@ -230,6 +262,11 @@ static int deliver(struct handoff *h, const struct position *pos, uint64_t now_u
     }
     if (rc != 0)
         return 0; /* it stays; the next round tries again */
+    uint16_t to = receiver(h);
+
+    if (to == RING_NO_OWNER)
+        return -ERR_UNAVAILABLE;
+    uint16_t worker = ring_worker_of(h->partition, h->view->members[to].workers);
     uint32_t generation = (slot->generation + 1) & 0x7fffffff;
     struct msg m = {
         .kind = MSG_MERGE,
@@ -238,7 +275,9 @@ static int deliver(struct handoff *h, const struct position *pos, uint64_t now_u
                     .flags = MERGE_HANDOFF,
                     .object = object}};
 
-    rc = h->host.send(h->host.arg, h->member, worker, &m);
+    if (to != h->member && !COORD_BUG(ENTRUSTED_WITHOUT_HINT))
+        m.u.MERGE.hint = slice_of(target->id.b, NODE_ID_BYTES);
+    rc = h->host.send(h->host.arg, to, worker, &m);
     if (rc != 0)
         return rc;
     h->free = slot->next_free;
@@ -247,6 +286,7 @@ static int deliver(struct handoff *h, const struct position *pos, uint64_t now_u
                           .pos = *pos,
                           .partition = h->partition,
                           .member = h->member,
+                          .to = to,
                           .worker = worker,
                           .generation = generation};
     if (slot->deadline_us < h->expire_us)
@@ -284,8 +324,7 @@ static bool next_pair(struct handoff *h, uint32_t *steps, uint64_t now_us)
             !h->host.owes(h->host.arg, h->partition, &target->id) || is_away(h, h->partition))
             continue;
         if (target->state != MEMBER_LEFT && ring_keeps(h->index, h->partition, h->member) &&
-            !h->host.reachable(h->host.arg, h->member,
-                               ring_worker_of(h->partition, target->workers))) {
+            receiver(h) == RING_NO_OWNER) {
             h->retry_us[h->member] = now_us + RETRY_US;
             h->partition = partitions - 1;
             continue;

@@ -9,6 +9,9 @@
  * next round. Nothing needs to be remembered across a restart, because hints are durable. A vnode that was
  * away for too long (core/horizon.h) delivers nothing: what it owes may have been deleted and purged.
  *
+ * A node that has left the ring cannot wait for a target that is faulty: it sends what it owes to another
+ * primary, with the hint, and is rid of its own when both are durable there.
+ *
  * Request numbers have their top bit set, so that the host can tell answers to handoff from answers
  * to the coordinator: see handoff_owns(). */
 #ifndef CLOCKWISE_CORE_HANDOFF_H

@@ -99,6 +99,26 @@ bool horizon_complete(const struct horizon *h, const struct ring_view *view,
     return missing == 0 && (agreed > 0 || others == 0);
 }
 
+bool horizon_filled(const struct horizon *h, const struct ring_view *view,
+                    const struct ring_walk *old, uint64_t since_ms, unsigned tolerance)
+{
+    unsigned missing = 0, have = 0;
+
+    for (uint8_t i = 0; i < old->primaries; i++) {
+        const struct member *m = &view->members[old->member[i]];
+
+        if (old->member[i] == view->self || horizon_agreement(h, &m->id) > since_ms)
+            have++;
+        else if (m->going == MEMBER_GONE || m->state == MEMBER_LEFT)
+            continue;
+        else if (m->state == MEMBER_FAULTY)
+            missing++;
+        else
+            return false;
+    }
+    return have > 0 && missing <= tolerance;
+}
+
 uint64_t horizon_time(const struct object *o, uint64_t now_ms, bool *tombstone)
 {
     uint64_t newest = 0;

@@ -71,6 +71,13 @@ bool horizon_move(const struct horizon *h, const struct ring_view *view,
 bool horizon_complete(const struct horizon *h, const struct ring_view *view,
                       const struct ring_walk *walk, uint64_t since_ms, bool all);
 
+/* In a change of the ring: has the vnode of a member of the next list agreed, later than since_ms, with
+ * every other primary of the old list that is not faulty, and with all but `tolerance` of them
+ * (core/ring_change.h)? Those that never come back do not count. At least one agreement, or being an old
+ * primary itself, is needed. */
+bool horizon_filled(const struct horizon *h, const struct ring_view *view,
+                    const struct ring_walk *old, uint64_t since_ms, unsigned tolerance);
+
 /* How old an object is in the eyes of a horizon: the newest of its siblings, in ms; of an expired value
  * its expiry. *tombstone: nothing in it is alive at now_ms. Without siblings: 0 and a tombstone. */
 uint64_t horizon_time(const struct object *o, uint64_t now_ms, bool *tombstone);

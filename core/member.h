@@ -60,7 +60,7 @@ struct member_conf {
     uint8_t q_bits, n;
     uint64_t probe_interval_us, probe_timeout_us;
     uint64_t suspicion_us; /* a suspicion that nobody confirms; the shortest is a third of it */
-    uint8_t tolerance;     /* of core/ring_change.h: the lesser of R and W, less 1 */
+    struct ring_quorum quorum;
     uint32_t seed_count;
     struct member_endpoint seeds[MEMBER_SEEDS]; /* founders, gossip addresses, in order */
 };

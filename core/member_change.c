@@ -416,8 +416,8 @@ bool member_change_step(struct membership *m, const struct ring_view *taken, con
         c->steps_hash[v->self] = steps_hash(m, v->self);
         news = true;
     }
-    ring_change_phases(v, c->progress, m->conf.tolerance);
-    if (ring_change_is_complete(v, c->progress, m->conf.tolerance)) {
+    ring_change_phases(v, c->progress, m->conf.quorum);
+    if (ring_change_is_complete(v, c->progress, m->conf.quorum)) {
         ring_change_complete(v, &c->then);
         adopt(m, &c->then);
         news = true;

@@ -355,5 +355,5 @@ void member_view(const struct membership *m, struct ring_view *out)
         out->next[p] = r->epoch == 0 ? RING_NO_OWNER : r->next[p];
     }
     if (r->epoch != 0 && ring_change_is_open(out))
-        ring_change_phases(out, m->change == NULL ? NULL : m->change->progress, m->conf.tolerance);
+        ring_change_phases(out, m->change == NULL ? NULL : m->change->progress, m->conf.quorum);
 }

@@ -26,22 +26,55 @@ static uint8_t step_of(const struct ring_progress *progress, uint16_t member, ui
     return progress == NULL ? STEP_NONE : progress[member].step[partition];
 }
 
-/* Have all the new members of a partition come so far? */
-static bool new_members_at(const struct ring_walk *old, const struct ring_walk *next,
-                           const struct ring_progress *progress, uint32_t partition, uint8_t step)
+unsigned ring_change_tolerance(struct ring_quorum q)
 {
-    for (uint8_t i = 0; i < next->primaries; i++)
-        if (ring_walk_primary(old, next->member[i]) < 0 &&
-            step_of(progress, next->member[i], partition) < step)
+    unsigned least = q.r < q.w ? q.r : q.w;
+
+    return least > 0 ? least - 1 : 0;
+}
+
+unsigned ring_change_excusable(struct ring_quorum q, unsigned primaries)
+{
+    unsigned spare = primaries > q.w ? primaries - q.w : 0, tolerance = ring_change_tolerance(q);
+
+    return spare < tolerance ? spare : tolerance;
+}
+
+/* Have all the new members of a partition come so far, or are those that have not excused? */
+static bool new_members_at(const struct ring_view *v, const struct ring_walk *old,
+                           const struct ring_walk *next, const struct ring_progress *progress,
+                           uint32_t partition, uint8_t step, struct ring_quorum quorum)
+{
+    unsigned excused = 0, missing = 0;
+    bool behind = false;
+
+    for (uint8_t i = 0; i < next->primaries; i++) {
+        uint16_t m = next->member[i];
+        bool is_new = ring_walk_primary(old, m) < 0;
+
+        if (step_of(progress, m, partition) >= step)
+            continue;
+        if (v->members[m].state == MEMBER_FAULTY) {
+            missing++;
+            excused += is_new;
+        } else if (is_new) {
             return false;
-    return true;
+        } else {
+            behind |= step >= STEP_SURE;
+        }
+    }
+    if (excused == 0 || COORD_BUG(EXCUSED_COUNTS))
+        return true;
+    return (!behind || COORD_BUG(KEPT_NOT_SURE)) &&
+           (missing <= ring_change_excusable(quorum, next->primaries) ||
+            COORD_BUG(EXCUSED_TOO_MANY));
 }
 
 /* Has everybody come so far whose reads and writes may be under way, and enough of the old primaries
  * to fence off those of the others? */
 static bool all_at(const struct ring_view *v, const struct ring_walk *old,
                    const struct ring_progress *progress, uint32_t partition, uint8_t step,
-                   unsigned tolerance)
+                   struct ring_quorum quorum)
 {
     unsigned unheard = 0;
 
@@ -52,7 +85,7 @@ static bool all_at(const struct ring_view *v, const struct ring_walk *old,
     for (uint8_t i = 0; i < old->primaries; i++)
         unheard += is_heeded(&v->members[old->member[i]]) &&
                    step_of(progress, old->member[i], partition) < step;
-    return unheard <= tolerance;
+    return unheard <= ring_change_tolerance(quorum);
 }
 
 /* ---- Phases. */
@@ -80,38 +113,39 @@ static uint8_t least_phase(uint8_t own)
 /* How far what others say lets the partition go. */
 static uint8_t heard_phase(const struct ring_view *v, const struct ring_walk *old,
                            const struct ring_walk *next, const struct ring_progress *progress,
-                           uint32_t p, unsigned tolerance)
+                           uint32_t p, struct ring_quorum quorum)
 {
-    if (!new_members_at(old, next, progress, p, STEP_WHOLE) && !COORD_BUG(SWITCH_BEFORE_WHOLE))
+    if (!new_members_at(v, old, next, progress, p, STEP_WHOLE, quorum) &&
+        !COORD_BUG(SWITCH_BEFORE_WHOLE))
         return RING_MOVING;
-    if (!all_at(v, old, progress, p, STEP_JOINT, tolerance) && !COORD_BUG(JOINT_SKIPPED))
+    if (!all_at(v, old, progress, p, STEP_JOINT, quorum) && !COORD_BUG(JOINT_SKIPPED))
         return RING_JOINT;
-    if (!all_at(v, old, progress, p, STEP_GUARDED, tolerance) && !COORD_BUG(JOINT_SKIPPED) &&
+    if (!all_at(v, old, progress, p, STEP_GUARDED, quorum) && !COORD_BUG(JOINT_SKIPPED) &&
         !COORD_BUG(GUARD_SKIPPED))
         return RING_GUARDED;
-    if (!new_members_at(old, next, progress, p, STEP_SURE) && !COORD_BUG(SWITCH_BEFORE_WHOLE) &&
-        !COORD_BUG(SURE_SKIPPED))
+    if (!new_members_at(v, old, next, progress, p, STEP_SURE, quorum) &&
+        !COORD_BUG(SWITCH_BEFORE_WHOLE) && !COORD_BUG(SURE_SKIPPED))
         return RING_FENCED;
-    if (!all_at(v, old, progress, p, STEP_SWITCHED, tolerance))
+    if (!all_at(v, old, progress, p, STEP_SWITCHED, quorum))
         return RING_SWITCHED;
     return RING_CLOSED;
 }
 
 static uint8_t phase_of(const struct ring_view *v, const struct ring_walk *old,
                         const struct ring_walk *next, const struct ring_progress *progress,
-                        uint32_t p, unsigned tolerance)
+                        uint32_t p, struct ring_quorum quorum)
 {
     uint8_t own = v->self == RING_NO_OWNER ? STEP_NONE : step_of(progress, v->self, p);
 
     if (same_primaries(old, next))
         return RING_SETTLED;
-    uint8_t phase = heard_phase(v, old, next, progress, p, tolerance);
+    uint8_t phase = heard_phase(v, old, next, progress, p, quorum);
 
     return phase > least_phase(own) ? phase : least_phase(own);
 }
 
 bool ring_change_phases(struct ring_view *v, const struct ring_progress *progress,
-                        unsigned tolerance)
+                        struct ring_quorum quorum)
 {
     struct ring_walker now, then;
     struct ring_walk old, next;
@@ -123,12 +157,30 @@ bool ring_change_phases(struct ring_view *v, const struct ring_progress *progres
         ring_walker_walk(&now, p, v->n, &old);
         ring_walker_walk(&then, p, v->n, &next);
 
-        uint8_t phase = phase_of(v, &old, &next, progress, p, tolerance);
+        uint8_t phase = phase_of(v, &old, &next, progress, p, quorum);
 
         changed |= phase != v->phase[p];
         v->phase[p] = phase;
     }
     return changed;
+}
+
+unsigned ring_change_excused(const struct ring_view *v, const struct ring_walk *old,
+                             const struct ring_walk *next, const struct ring_progress *progress,
+                             uint32_t partition, struct ring_quorum quorum, uint16_t *out,
+                             bool *waits)
+{
+    uint8_t step = v->phase[partition] >= RING_FENCED ? STEP_SURE : STEP_WHOLE;
+    unsigned count = 0;
+
+    for (uint8_t i = 0; i < next->primaries; i++)
+        if (ring_walk_primary(old, next->member[i]) < 0 &&
+            v->members[next->member[i]].state == MEMBER_FAULTY &&
+            step_of(progress, next->member[i], partition) < step)
+            out[count++] = next->member[i];
+    *waits = count > 0 && v->phase[partition] <= RING_FENCED &&
+             !new_members_at(v, old, next, progress, partition, step, quorum);
+    return count;
 }
 
 static uint8_t step_for(const struct ring_view *v, uint32_t p, uint8_t copied)
@@ -182,7 +234,7 @@ bool ring_change_hear(struct ring_progress *p, const uint8_t *heard, uint8_t q_b
 }
 
 bool ring_change_is_complete(const struct ring_view *v, const struct ring_progress *progress,
-                             unsigned tolerance)
+                             struct ring_quorum quorum)
 {
     struct ring_walker now;
     struct ring_walk old;
@@ -196,7 +248,7 @@ bool ring_change_is_complete(const struct ring_view *v, const struct ring_progre
         if (v->phase[p] != RING_CLOSED)
             return false;
         ring_walker_walk(&now, p, v->n, &old);
-        if (!all_at(v, &old, progress, p, STEP_CLOSED, tolerance))
+        if (!all_at(v, &old, progress, p, STEP_CLOSED, quorum))
             return false;
     }
     return true;

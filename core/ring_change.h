@@ -33,12 +33,22 @@
  * Hence a read of R replicas meets every acknowledged write of W, R + W > N, at any moment, whatever
  * the readers and writers know of the change, provided that enough replicas insist: everybody who is not
  * faulty has to be heard of, and of the old primaries (those that are GONE not counted) so few may be
- * unheard of that they alone are neither R nor W (`tolerance` is the smaller of the two, less 1). A new
- * member must likewise agree with all old primaries that are not faulty, and with all but `tolerance`.
- * A change waits for the others until they come back or are removed. This holds for one change after the other. A document committed while another
- * change is under way begins again with the table in force, which is complete until the very end; but
- * two changes committed on the two sides of a partition of the network leave only what a sloppy quorum
- * promises until they meet: nothing acknowledged is lost.
+ * unheard of that they alone are neither R nor W: at most the smaller of the two, less 1. A new member
+ * must likewise agree with all old primaries that are not faulty, and with all but so many. A change
+ * waits for the others until they come back or are removed.
+ *
+ * A new member that is faulty is not waited for either: it is *excused*, if the others make up for it.
+ * For what the old list acknowledged lies with W of it, and W less one of those may be all that go on to
+ * the next list. So where a new member is excused, every other member of the next list, new or kept, has
+ * to be SURE; and those that are not are at most so many that each R still meet one that is, and that W
+ * of them are (ring_change_excusable()). One that was excused comes back to a vnode that lacks what it
+ * was not filled with, and is refilled like any other (core/horizon.h). Where too many are faulty the
+ * change waits.
+ *
+ * This holds for one change after the other. A document committed while another change is under way
+ * begins again with the table in force, which is complete until the very end; but two changes committed
+ * on the two sides of a partition of the network leave only what a sloppy quorum promises until they
+ * meet: nothing acknowledged is lost.
  *
  * Who says what is told in steps, one for each member and partition; a step only rises, and what the
  * member has announced must have been made durable first, and published to its workers. Steps belong
@@ -50,10 +60,10 @@
 
 enum ring_step {
     STEP_NONE = 0,
-    STEP_WHOLE = 1,    /* new members: filled */
+    STEP_WHOLE = 1,    /* members of the next list: filled */
     STEP_JOINT = 2,    /* writes are counted in both lists here */
     STEP_GUARDED = 3,  /* those that are not do not count here */
-    STEP_SURE = 4,     /* new members: agreed again with the old primaries since FENCED */
+    STEP_SURE = 4,     /* likewise: agreed again with the old primaries since FENCED */
     STEP_SWITCHED = 5, /* reads go to the next list here */
     STEP_CLOSED = 6,   /* those that do not do not count here */
 };
@@ -63,14 +73,24 @@ struct ring_progress {
     uint8_t step[LIMIT_PARTITIONS]; /* enum ring_step */
 };
 
+/* The strict quorums of the cluster. */
+struct ring_quorum {
+    uint8_t r, w; /* at least 1 */
+};
+
+/* So many old primaries may be unheard of: fewer than any R or W. */
+unsigned ring_change_tolerance(struct ring_quorum q);
+/* So many of the primaries of a next list need not be filled. */
+unsigned ring_change_excusable(struct ring_quorum q, unsigned primaries);
+
 /* ---- Phases. */
 
 /* Set v->phase from what the members have announced: `progress` has v->member_count entries, in the
  * order of v->members, the own ones (v->self) included; NULL: nobody has said anything. The own steps
- * are a floor: what it has announced a member does not take back. tolerance: see above. Returns whether a phase is another
+ * are a floor: what it has announced a member does not take back. Returns whether a phase is another
  * than before. O(Q * walk + moving partitions * members). */
 bool ring_change_phases(struct ring_view *v, const struct ring_progress *progress,
-                        unsigned tolerance);
+                        struct ring_quorum quorum);
 
 /* Raise the own steps as far as v->phase allows; `copied` has what antientropyd says of each partition
  * (STEP_NONE, STEP_WHOLE or STEP_SURE; NULL: nothing). Returns whether any step rose: then save, publish
@@ -87,11 +107,19 @@ bool ring_change_is_open(const struct ring_view *v);
 
 /* Is everybody known to be at CLOSED with all that moves? Then ring_change_complete() may be taken. */
 bool ring_change_is_complete(const struct ring_view *v, const struct ring_progress *progress,
-                             unsigned tolerance);
+                             struct ring_quorum quorum);
 
 /* The document after the change: epoch + 1, the same proposer, next in force. Members that are going
  * have left. `version` and `self` stay. */
 void ring_change_complete(const struct ring_view *v, struct ring_view *out);
+
+/* The new members that are faulty and have not come as far as the phase of the partition asks for, into
+ * out (LIMIT_REPLICAS); returns their number. The partition goes on without them, or, *waits, does not:
+ * they are too many, or the others are not ready. old, next: its lists. */
+unsigned ring_change_excused(const struct ring_view *v, const struct ring_walk *old,
+                             const struct ring_walk *next, const struct ring_progress *progress,
+                             uint32_t partition, struct ring_quorum quorum, uint16_t *out,
+                             bool *waits);
 
 /* ---- What moves. */
 

@@ -145,6 +145,6 @@ int ring_change_plan(const struct ring_view *now, const struct ring_change *list
     out->epoch = now->epoch + 2;
     out->proposer = *proposer;
     memset(out->phase, RING_SETTLED, sizeof out->phase);
-    ring_change_phases(out, NULL, 0);
+    ring_change_phases(out, NULL, (struct ring_quorum){1, 1});
     return 0;
 }

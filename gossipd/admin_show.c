@@ -294,9 +294,23 @@ struct transfers {
     uint32_t phases[PHASES];
     uint32_t to_fill, filled;
     uint32_t member_to_fill[LIMIT_MEMBERS], member_filled[LIMIT_MEMBERS];
+    /* Of those that are faulty: replicas that the change goes on without, or waits for. */
+    uint32_t member_excused[LIMIT_MEMBERS], member_awaited[LIMIT_MEMBERS];
     uint64_t elapsed_s;
     uint64_t eta_s; /* 0: not known */
 };
+
+static void follow_faulty(struct gossipd *g, const struct ring_view *v, const struct ring_walk *old,
+                          const struct ring_walk *next, uint32_t p, struct transfers *t)
+{
+    uint16_t faulty[LIMIT_REPLICAS];
+    bool waits;
+    unsigned count = ring_change_excused(v, old, next, g->change->progress, p,
+                                         g->members.conf.quorum, faulty, &waits);
+
+    for (unsigned i = 0; i < count; i++)
+        (waits ? t->member_awaited : t->member_excused)[faulty[i]]++;
+}
 
 static void follow(struct gossipd *g, const struct ring_view *v, struct transfers *t)
 {
@@ -321,6 +335,7 @@ static void follow(struct gossipd *g, const struct ring_view *v, struct transfer
             t->member_to_fill[m]++;
             t->member_filled[m] += filled;
         }
+        follow_faulty(g, v, &old, &next, p, t);
     }
     t->elapsed_s = (loop_now_us(g->loop) - g->watch.started_us) / SECOND_US;
     if (t->filled > 0 && t->filled < t->to_fill)
@@ -391,12 +406,19 @@ static void print_change(struct gossipd *g, const struct ring_view *v, const str
     for (unsigned i = 0; i < PHASES; i++)
         fprintf(out, "%s %u %s", i == 0 ? "" : ",", f->phases[i], phase_names[i]);
     fputs("\n", out);
-    for (uint16_t i = 0; i < v->member_count; i++)
-        if (v->members[i].state == MEMBER_FAULTY && f->member_filled[i] < f->member_to_fill[i])
+    for (uint16_t i = 0; i < v->member_count; i++) {
+        if (f->member_awaited[i] > 0)
             fprintf(
                 out,
-                "  waits for %s, which is faulty and to be filled: start it, or force-remove it\n",
-                v->members[i].name);
+                "  waits for %s, which is faulty, in %u partitions: the others are not whole yet, "
+                "or too few. Start it, or force-remove it\n",
+                v->members[i].name, f->member_awaited[i]);
+        if (f->member_excused[i] > 0)
+            fprintf(out,
+                    "  goes on without %s, which is faulty, in %u partitions: it is filled when it "
+                    "comes back\n",
+                    v->members[i].name, f->member_excused[i]);
+    }
     if (v->self != RING_NO_OWNER && g->watch.copied.epoch == r->epoch && g->watch.copied.keys > 0)
         fprintf(out, "  this node has received %llu keys, %s\n",
                 (unsigned long long)g->watch.copied.keys,
@@ -467,6 +489,8 @@ static void json_members(struct gossipd *g, struct json *j, const struct ring_vi
         json_number(j, "replicas", moves.replicas[i]);
         json_number(j, "replicas_to_fill", f->member_to_fill[i]);
         json_number(j, "replicas_filled", f->member_filled[i]);
+        json_number(j, "replicas_excused", f->member_excused[i]);
+        json_number(j, "replicas_awaited", f->member_awaited[i]);
         json_end(j);
     }
     for (uint16_t k = 0; k < g->members.count; k++) {

@@ -281,7 +281,7 @@ static void fill_conf(const struct conf *c, struct member_conf *out)
     out->probe_interval_us = c->cluster.probe_interval_ms * 1000ull;
     out->probe_timeout_us = c->cluster.probe_timeout_ms * 1000ull;
     out->suspicion_us = c->cluster.suspicion_timeout_ms * 1000ull;
-    out->tolerance = (uint8_t)((c->cluster.r < c->cluster.w ? c->cluster.r : c->cluster.w) - 1);
+    out->quorum = (struct ring_quorum){(uint8_t)c->cluster.r, (uint8_t)c->cluster.w};
     for (uint32_t i = 0; i < c->cluster.seeds.count && i < MEMBER_SEEDS; i++) {
         snprintf(out->seeds[i].address, sizeof out->seeds[i].address, "%s",
                  c->cluster.seeds.at[i].address);

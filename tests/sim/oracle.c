@@ -78,6 +78,25 @@ void oracle_dot_issued(struct sim *s, struct dot d)
 
 /* --- objects --- */
 
+static unsigned events_of(const struct write *w)
+{
+    unsigned count = 0;
+
+    for (int i = 0; i < SIM_WORDS; i++)
+        count += (unsigned)__builtin_popcountll(w->events.w[i]);
+    return count;
+}
+
+/* The newest delete of a key that nobody has been told of, and that has not got a dot yet (`fresh`). */
+static uint64_t unknown_delete(const struct sim *s, unsigned key, bool fresh)
+{
+    for (uint32_t i = s->write_count; i-- > 0;)
+        if (s->write[i].key == key && s->write[i].kind == WRITE_DELETE && !s->write[i].acked &&
+            (!fresh || events_of(&s->write[i]) == 0))
+            return i;
+    return UINT64_MAX;
+}
+
 static uint32_t write_of_sibling(struct sim *s, unsigned key, const struct object *o,
                                  const struct sibling *x)
 {
@@ -91,9 +110,10 @@ static uint32_t write_of_sibling(struct sim *s, unsigned key, const struct objec
          * been parked by its coordinator for a while. */
         if (write == UINT64_MAX)
             write = s->current_write;
-        for (uint32_t i = s->write_count; write == UINT64_MAX && i-- > 0;)
-            if (s->write[i].key == key && s->write[i].kind == WRITE_DELETE && !s->write[i].acked)
-                write = i;
+        if (write == UINT64_MAX)
+            write = unknown_delete(s, key, true);
+        if (write == UINT64_MAX)
+            write = unknown_delete(s, key, false);
     } else if (x->value.len >= 16 && x->value.data[0] == 'w') {
         write = strtoull((const char *)x->value.data + 1, NULL, 10);
     }
@@ -561,6 +581,21 @@ bool oracle_covers(struct sim *s, unsigned k, const struct blob *of, const struc
     return true;
 }
 
+/* Has somebody else taken over what is owed: the object, and the hint unless it knows better? */
+static bool is_entrusted(struct sim *s, unsigned node, unsigned target, unsigned key)
+{
+    for (unsigned n = 0; n < s->nodes; n++) {
+        const struct image *has = &s->node[n].disk.durable;
+
+        if (n != node && n != target &&
+            (has->hint[target][key] ||
+             !ring_keeps(&s->node[n].index, s->key[key].partition, (uint16_t)target)) &&
+            oracle_covers(s, key, s->node[node].disk.live.object[key], has->object[key]))
+            return true;
+    }
+    return false;
+}
+
 void oracle_hint_gone(struct sim *s, unsigned node, unsigned target, unsigned key)
 {
     const struct image *from = &s->node[node].disk.live;
@@ -570,6 +605,8 @@ void oracle_hint_gone(struct sim *s, unsigned node, unsigned target, unsigned ke
         return;
     if (!ring_keeps(&s->node[node].index, s->key[key].partition, (uint16_t)target))
         return; /* it is not owed to it any more */
+    if (s->node[node].view.members[node].state == MEMBER_LEFT && is_entrusted(s, node, target, key))
+        return;
     if (!oracle_covers(s, key, from->object[key], s->node[target].disk.durable.object[key]))
         sim_fail(s, "%s: node %u removes its hint for node %u, which does not have the object",
                  s->key[key].name, node, target);

@@ -73,11 +73,9 @@ static uint32_t partitions(const struct sim *s)
     return 1u << s->q_bits;
 }
 
-static unsigned tolerance(const struct sim *s)
+static struct ring_quorum quorum(const struct sim *s)
 {
-    const struct quorum_rule *strict = &s->rule[1];
-
-    return (strict->r < strict->w ? strict->r : strict->w) - 1u;
+    return (struct ring_quorum){s->rule[1].r, s->rule[1].w};
 }
 
 static bool is_removed(const struct sim *s, unsigned node)
@@ -182,7 +180,7 @@ static void adopt(struct sim *s, unsigned n, const struct doc *d)
     memcpy(v->next, d->next, partitions(s) * sizeof d->next[0]);
     memset(v->phase, RING_SETTLED, sizeof v->phase);
     begin_document(s, n);
-    ring_change_phases(v, s->ring->node[n].progress, tolerance(s));
+    ring_change_phases(v, s->ring->node[n].progress, quorum(s));
     publish(s, n);
 }
 
@@ -232,7 +230,7 @@ static void note_phases(struct sim *s, unsigned n, const uint8_t *before)
     }
 }
 
-/* What antientropyd says of a partition of which this node is a new member. */
+/* What antientropyd says of a partition of whose next list this node is a member. */
 static uint8_t copied(struct sim *s, unsigned n, uint32_t p, const struct ring_walk *old)
 {
     const struct ring_view *v = view_of(s, n);
@@ -244,14 +242,14 @@ static uint8_t copied(struct sim *s, unsigned n, uint32_t p, const struct ring_w
 
         if (m->going == MEMBER_GONE || m->state == MEMBER_LEFT)
             continue;
-        if (r->agreed[p][old->member[i]] > r->phase_since[p])
+        if (old->member[i] == n || r->agreed[p][old->member[i]] > r->phase_since[p])
             have++;
         else if (m->state == MEMBER_FAULTY)
             missing++;
         else
             return STEP_NONE;
     }
-    if (have == 0 || missing > tolerance(s))
+    if (have == 0 || missing > ring_change_tolerance(quorum(s)))
         return STEP_NONE;
     return v->phase[p] == RING_FENCED ? STEP_SURE : STEP_WHOLE;
 }
@@ -280,7 +278,7 @@ static void update(struct sim *s, unsigned n)
 
     while (again) {
         memcpy(before, v->phase, partitions(s));
-        if (ring_change_phases(v, r->progress, tolerance(s))) {
+        if (ring_change_phases(v, r->progress, quorum(s))) {
             note_phases(s, n, before);
             publish(s, n);
         }
@@ -293,13 +291,12 @@ static void update(struct sim *s, unsigned n)
             ring_walker_walk(&w, p, v->n, &old);
             ring_walker_init(&w, v, v->next);
             ring_walker_walk(&w, p, v->n, &next);
-            if (ring_walk_primary(&next, (uint16_t)n) >= 0 &&
-                ring_walk_primary(&old, (uint16_t)n) < 0)
+            if (ring_walk_primary(&next, (uint16_t)n) >= 0)
                 done[p] = copied(s, n, p, &old);
         }
         again = ring_change_announce(v, done, &r->progress[n]);
     }
-    if (ring_change_is_complete(v, r->progress, tolerance(s)))
+    if (ring_change_is_complete(v, r->progress, quorum(s)))
         complete(s, n);
 }
 
@@ -455,20 +452,19 @@ static void begin_copy(struct sim *s, unsigned from, unsigned to, uint32_t p)
     sim_after(s, sim_range(s, MS(5), MS(100)), transfer, c, 0, 0);
 }
 
-/* A new member asks every old primary that it has not agreed with in this phase. */
+/* A member of the next list asks every old primary that it has not agreed with in this phase. */
 static void fill(struct sim *s, unsigned n, uint32_t p)
 {
     const struct ring_view *v = view_of(s, n);
     const struct ring_index *index = &s->node[n].index;
 
     if ((v->phase[p] != RING_MOVING && v->phase[p] != RING_FENCED) ||
-        ring_walk_primary(&index->walk[p], (uint16_t)n) >= 0 ||
         ring_walk_primary(&index->other[p], (uint16_t)n) < 0)
         return;
     for (uint8_t i = 0; i < index->walk[p].primaries; i++) {
         unsigned from = index->walk[p].member[i];
 
-        if (s->ring->node[n].agreed[p][from] <= s->ring->node[n].phase_since[p])
+        if (from != n && s->ring->node[n].agreed[p][from] <= s->ring->node[n].phase_since[p])
             begin_copy(s, from, n, p);
     }
 }

@@ -18,33 +18,34 @@ struct world {
     bool hint[HINTS]; /* for member 1, partition 0 */
     uint64_t digest[HINTS];
     bool up, away;
+    uint16_t down; /* this member cannot be reached; 0: all can */
+    uint16_t last_to;
     int sent;
     struct msg_MERGE last[HINTS];
     _Alignas(16) uint8_t memory[1 << 16];
     struct handoff *h;
 };
 
-static int send(void *arg, uint16_t member, uint16_t worker, const struct msg *m)
-{
-    struct world *w = arg;
-
-    assert_int_equal(member, 1);
-    assert_int_equal(worker, 0);
-    assert_int_equal(m->kind, MSG_MERGE);
-    assert_true(handoff_owns(m->u.MERGE.request) && m->u.MERGE.flags == MERGE_HANDOFF);
-    if (!w->up)
-        return -ERR_UNAVAILABLE;
-    w->last[w->sent++ % HINTS] = m->u.MERGE;
-    return 0;
-}
-
 static bool reachable(void *arg, uint16_t member, uint16_t worker)
 {
     struct world *w = arg;
 
-    (void)member;
     (void)worker;
-    return w->up;
+    return w->up && (w->down == 0 || member != w->down);
+}
+
+static int send(void *arg, uint16_t member, uint16_t worker, const struct msg *m)
+{
+    struct world *w = arg;
+
+    assert_int_equal(worker, 0);
+    assert_int_equal(m->kind, MSG_MERGE);
+    assert_true(handoff_owns(m->u.MERGE.request) && m->u.MERGE.flags == MERGE_HANDOFF);
+    if (!reachable(arg, member, worker))
+        return -ERR_UNAVAILABLE;
+    w->last_to = member;
+    w->last[w->sent++ % HINTS] = m->u.MERGE;
+    return 0;
 }
 
 static bool is_away(void *arg, uint32_t partition)
@@ -274,6 +275,40 @@ static void test_a_vnode_that_is_away_delivers_nothing(void **state)
     assert_int_equal(left(w), 0);
 }
 
+/* Member 0, which is this one, has left, member 1 is faulty, and member 2 can be reached. */
+static void test_one_that_has_left_passes_on_what_it_owes_to_a_faulty_one(void **state)
+{
+    struct world *w = world(8, 1000000);
+
+    (void)state;
+    w->view.member_count = 3;
+    w->view.members[2] = (struct member){.id.b = {2}, .workers = 1};
+    for (int p = 0; p < 8; p++)
+        w->view.owner[p] = w->view.next[p] = 1 + (p & 1);
+    w->view.members[0].state = MEMBER_LEFT;
+    w->view.members[1].state = MEMBER_FAULTY;
+    w->down = 1;
+    ring_index_build(&w->view, w->view.n, &w->index);
+    handoff_set_view(w->h, &w->view, &w->index);
+    handoff_tick(w->h, 1000);
+    assert_int_equal(w->sent, 8);
+    assert_int_equal(w->last_to, 2);
+    assert_true(slice_equal(w->last[0].hint, slice_of(w->view.members[1].id.b, NODE_ID_BYTES)));
+    assert_true(w->hint[0]);
+    /* The one that it was sent to breaks, not the one that it is owed to. */
+    handoff_link_down(w->h, 2, 0, 2000);
+    answer(w, 0, 0, 3000);
+    assert_int_equal(left(w), HINTS);
+    run(w, 500000, 2000000);
+    assert_int_equal(left(w), 0);
+    /* A member that stays keeps its hints. */
+    w = world(8, 1000000);
+    w->view.members[1].state = MEMBER_FAULTY;
+    w->down = 1;
+    run(w, 0, 200000);
+    assert_int_equal(left(w), HINTS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_a_changed_object_keeps_its_hint),
         cmocka_unit_test(test_orphans_are_removed),
         cmocka_unit_test(test_a_vnode_that_is_away_delivers_nothing),
+        cmocka_unit_test(test_one_that_has_left_passes_on_what_it_owes_to_a_faulty_one),
     };
 
     return cmocka_run_group_tests_name("hints go when their objects have arrived, and not before",

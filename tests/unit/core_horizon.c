@@ -123,6 +123,37 @@ static void a_vnode_is_whole_after_all_who_can_be_reached(void **state)
     assert_true(horizon_complete(&h, &view, &walk, 0, false));
 }
 
+static void a_moved_vnode_is_filled_by_all_old_owners_but_those_that_make_no_quorum(void **state)
+{
+    struct horizon h;
+
+    (void)state;
+    make_ring(4, 3);
+    view.self = 3; /* not one of them */
+    horizon_reset(&h, 7);
+    agree(&h, 0, 100);
+    agree(&h, 1, 100);
+    assert_false(horizon_filled(&h, &view, &walk, 50, 1));
+    view.members[2].state = MEMBER_FAULTY;
+    assert_true(horizon_filled(&h, &view, &walk, 50, 1));
+    assert_false(horizon_filled(&h, &view, &walk, 50, 0));
+    assert_false(horizon_filled(&h, &view, &walk, 100, 1));
+    /* Two that are faulty may be all that have a write, unless one is itself of the old list. */
+    view.members[1].state = MEMBER_FAULTY;
+    horizon_reset(&h, 7);
+    agree(&h, 0, 100);
+    assert_false(horizon_filled(&h, &view, &walk, 50, 1));
+    view.self = 1;
+    assert_true(horizon_filled(&h, &view, &walk, 50, 1));
+    /* What never comes back is not waited for, but somebody must have it. */
+    view.self = 3;
+    view.members[1].going = MEMBER_GONE;
+    assert_true(horizon_filled(&h, &view, &walk, 50, 1));
+    view.members[0].going = view.members[2].going = MEMBER_GONE;
+    horizon_reset(&h, 7);
+    assert_false(horizon_filled(&h, &view, &walk, 50, 1));
+}
+
 /* --- objects --- */
 
 static void write_to(struct object *o, struct buf *out, struct dot dot, uint64_t ms, bool tombstone,
@@ -229,6 +260,7 @@ int main(void)
         cmocka_unit_test(agreements_of_another_identity_do_not_count),
         cmocka_unit_test(the_agreement_of_longest_ago_makes_room),
         cmocka_unit_test(a_vnode_is_whole_after_all_who_can_be_reached),
+        cmocka_unit_test(a_moved_vnode_is_filled_by_all_old_owners_but_those_that_make_no_quorum),
         cmocka_unit_test(the_age_of_an_object_is_that_of_its_newest_sibling),
         cmocka_unit_test(what_was_purged_here_is_dead),
         cmocka_unit_test(what_supersedes_something_here_is_not_dead),

@@ -47,7 +47,7 @@ static void begin(struct kit *k, unsigned founders, unsigned count, uint64_t see
 {
     kit_init(k, founders, seed);
     k->changes = true;
-    k->conf.tolerance = 1;
+    k->conf.quorum = (struct ring_quorum){2, 2};
     kit_start_all(k, count);
     assert_true(kit_run(k, 60 * SECOND, all_meet, NULL));
     for (unsigned i = 0; i < KIT_NODES; i++)

@@ -306,7 +306,7 @@ static void all_say(uint32_t p, uint8_t step)
 
 static uint8_t phase_now(uint32_t p)
 {
-    ring_change_phases(&then, progress, 1);
+    ring_change_phases(&then, progress, (struct ring_quorum){2, 2});
     return then.phase[p];
 }
 
@@ -353,7 +353,7 @@ static void test_a_partition_goes_through_its_phases_in_order(void **state)
         progress[m].step[p] = STEP_SWITCHED;
     }
     assert_int_equal(phase_now(p), RING_CLOSED);
-    assert_false(ring_change_is_complete(&then, progress, 1));
+    assert_false(ring_change_is_complete(&then, progress, (struct ring_quorum){2, 2}));
 }
 
 static void test_partitions_whose_lists_stay_are_settled(void **state)
@@ -406,18 +406,93 @@ static void test_faulty_members_are_not_waited_for_unless_they_could_make_a_quor
     assert_int_equal(phase_now(p), RING_FENCED);
 }
 
-static void test_a_new_member_that_is_faulty_is_waited_for(void **state)
+/* Who is waited for because of a faulty new member, told by ring_change_excused(). */
+static bool waits_for(uint32_t p, struct ring_quorum quorum, uint16_t member)
+{
+    uint16_t faulty[LIMIT_REPLICAS];
+    struct ring_walker w;
+    struct ring_walk old, next;
+    bool waits;
+
+    ring_walker_init(&w, &then, then.owner);
+    ring_walker_walk(&w, p, then.n, &old);
+    ring_walker_init(&w, &then, then.next);
+    ring_walker_walk(&w, p, then.n, &next);
+    assert_int_equal(ring_change_excused(&then, &old, &next, progress, p, quorum, faulty, &waits),
+                     1);
+    assert_int_equal(faulty[0], member);
+    return waits;
+}
+
+static void test_a_new_member_that_is_faulty_is_excused_when_all_others_are_sure(void **state)
 {
     (void)state;
+    struct ring_walk next;
+    struct ring_walker w;
     uint32_t p;
     uint16_t joiner;
 
     begin_join(&p, &joiner);
-    all_say(p, STEP_GUARDED);
-    then.members[joiner].state = MEMBER_FAULTY;
-    assert_int_equal(phase_now(p), RING_FENCED);
-    progress[joiner].step[p] = STEP_NONE;
     assert_int_equal(phase_now(p), RING_MOVING);
+    then.members[joiner].state = MEMBER_FAULTY;
+    assert_int_equal(phase_now(p), RING_JOINT);
+    all_say(p, STEP_GUARDED);
+    progress[joiner].step[p] = STEP_NONE;
+    assert_int_equal(phase_now(p), RING_FENCED);
+    assert_true(waits_for(p, (struct ring_quorum){2, 2}, joiner));
+    /* Those that are kept have to make up for it. */
+    ring_walker_init(&w, &then, then.next);
+    ring_walker_walk(&w, p, then.n, &next);
+    for (uint8_t i = 0; i < next.primaries; i++) {
+        if (next.member[i] == joiner)
+            continue;
+        assert_int_equal(phase_now(p), RING_FENCED);
+        progress[next.member[i]].step[p] = STEP_SURE;
+    }
+    assert_int_equal(phase_now(p), RING_SWITCHED);
+    assert_false(waits_for(p, (struct ring_quorum){2, 2}, joiner));
+    /* Back again, it is waited for. */
+    then.members[joiner].state = MEMBER_ALIVE;
+    assert_int_equal(phase_now(p), RING_MOVING);
+    progress[joiner].step[p] = STEP_SURE;
+    assert_int_equal(phase_now(p), RING_SWITCHED);
+}
+
+static void test_no_more_are_excused_than_every_quorum_can_do_without(void **state)
+{
+    (void)state;
+    struct ring_walk next;
+    struct ring_walker w;
+    uint32_t p;
+    uint16_t joiner;
+
+    assert_int_equal(ring_change_excusable((struct ring_quorum){2, 2}, 3), 1);
+    assert_int_equal(ring_change_excusable((struct ring_quorum){3, 3}, 5), 2);
+    assert_int_equal(ring_change_excusable((struct ring_quorum){2, 4}, 5), 1);
+    /* A read of one would meet it; W copies are promised; two members have no third. */
+    assert_int_equal(ring_change_excusable((struct ring_quorum){1, 3}, 3), 0);
+    assert_int_equal(ring_change_excusable((struct ring_quorum){3, 1}, 3), 0);
+    assert_int_equal(ring_change_excusable((struct ring_quorum){3, 3}, 3), 0);
+    assert_int_equal(ring_change_excusable((struct ring_quorum){2, 2}, 2), 0);
+
+    begin_join(&p, &joiner);
+    then.members[joiner].state = MEMBER_FAULTY;
+    ring_change_phases(&then, progress, (struct ring_quorum){3, 3});
+    assert_int_equal(then.phase[p], RING_MOVING);
+    assert_true(waits_for(p, (struct ring_quorum){3, 3}, joiner));
+    /* One that is kept and faulty counts as well. */
+    all_say(p, STEP_GUARDED);
+    progress[joiner].step[p] = STEP_NONE;
+    ring_walker_init(&w, &then, then.next);
+    ring_walker_walk(&w, p, then.n, &next);
+    uint16_t kept = next.member[0] == joiner ? next.member[1] : next.member[0];
+    for (uint8_t i = 0; i < next.primaries; i++)
+        if (next.member[i] != joiner && next.member[i] != kept)
+            progress[next.member[i]].step[p] = STEP_SURE;
+    then.members[kept].state = MEMBER_FAULTY;
+    assert_int_equal(phase_now(p), RING_FENCED);
+    progress[kept].step[p] = STEP_SURE;
+    assert_int_equal(phase_now(p), RING_SWITCHED);
 }
 
 static void test_what_a_member_has_announced_it_does_not_take_back(void **state)
@@ -495,7 +570,7 @@ static void step_member(unsigned me, unsigned from)
     uint8_t copied[LIMIT_PARTITIONS] = {0};
 
     ring_change_hear(&heard[me][from], heard[from][from].step, v->q_bits);
-    ring_change_phases(v, heard[me], 1);
+    ring_change_phases(v, heard[me], (struct ring_quorum){2, 2});
     for (uint32_t p = 0; p < (1u << v->q_bits); p++)
         copied[p] = v->phase[p] == RING_FENCED ? STEP_SURE : STEP_WHOLE;
     ring_change_announce(v, copied, &heard[me][me]);
@@ -547,7 +622,8 @@ static void test_everybody_completes_in_any_order_of_hearing(void **state)
             check_order(members);
             complete = true;
             for (unsigned m = 0; m < members; m++)
-                complete &= ring_change_is_complete(&views[m], heard[m], 1);
+                complete &=
+                    ring_change_is_complete(&views[m], heard[m], (struct ring_quorum){2, 2});
         }
         assert_true(complete);
         for (unsigned m = 0; m < members; m++) {
@@ -574,7 +650,7 @@ static void test_a_change_that_moves_nothing_completes_at_once(void **state)
     then = now;
     then.members[4].going = MEMBER_LEAVES;
     assert_true(ring_change_is_open(&then));
-    assert_true(ring_change_is_complete(&then, progress, 1));
+    assert_true(ring_change_is_complete(&then, progress, (struct ring_quorum){2, 2}));
     carry_out();
     assert_int_equal(now.members[4].state, MEMBER_LEFT);
 }
@@ -626,7 +702,8 @@ int main(void)
         cmocka_unit_test(test_a_partition_goes_through_its_phases_in_order),
         cmocka_unit_test(test_partitions_whose_lists_stay_are_settled),
         cmocka_unit_test(test_faulty_members_are_not_waited_for_unless_they_could_make_a_quorum),
-        cmocka_unit_test(test_a_new_member_that_is_faulty_is_waited_for),
+        cmocka_unit_test(test_a_new_member_that_is_faulty_is_excused_when_all_others_are_sure),
+        cmocka_unit_test(test_no_more_are_excused_than_every_quorum_can_do_without),
         cmocka_unit_test(test_what_a_member_has_announced_it_does_not_take_back),
         cmocka_unit_test(test_members_announce_what_their_phase_allows),
         cmocka_unit_test(test_steps_heard_only_rise),
