@@ -151,15 +151,6 @@ static void account_for(const struct sim *s, const struct key *key, struct bits 
     }
 }
 
-static unsigned events_of(const struct write *w)
-{
-    unsigned count = 0;
-
-    for (int i = 0; i < SIM_WORDS; i++)
-        count += (unsigned)__builtin_popcountll(w->events.w[i]);
-    return count;
-}
-
 /* The siblings of an object as events; those just issued become events here, with what they
  * supersede taken from `before`, the coordinator's siblings. */
 static void siblings_of(struct sim *s, unsigned k, const struct object *o,
