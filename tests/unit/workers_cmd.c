@@ -195,31 +195,6 @@ static void a_full_pipeline_stops_reading_and_goes_on_later(void **state)
     assert_int_equal(fake->clients->stats.paused, 0);
 }
 
-static void a_queue_of_the_configured_length_is_filled_and_not_passed(void **state)
-{
-    (void)state;
-    EXPECT("GET first", "$-1\r\n");
-    fake->engine.conf.queue_limit = 3;
-    fake->defer = true;
-    put_text(fd, "GET a\r\nGET b\r\n");
-    turn();
-    assert_int_equal(fake->queued, 2);
-    assert_int_equal(fake->clients->stats.paused, 0);
-    put_text(fd, "GET c\r\n");
-    turn();
-    assert_int_equal(fake->queued, 3);
-    put_text(fd, "GET d\r\n");
-    turn();
-    assert_int_equal(fake->queued, 3);
-    assert_int_equal(fake->clients->stats.paused, 1);
-    while (fake->queued > 0) {
-        fake_deliver(fake, 0);
-        turn();
-    }
-    assert_string_equal(got(fd), "$-1\r\n$-1\r\n$-1\r\n$-1\r\n");
-    assert_int_equal(fake->gets, 5);
-}
-
 static void a_client_whose_replies_are_unknown_is_asked_for_few_at_first(void **state)
 {
     (void)state;
@@ -371,18 +346,6 @@ static void a_password_keeps_strangers_out(void **state)
     assert_int_equal(fake->clients->stats.auth_failures, 4);
 }
 
-static void clients_over_the_limit_are_refused(void **state)
-{
-    int pair[2];
-
-    (void)state;
-    fake->engine.conf.max_clients = 1;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    assert_null(clients_adopt(fake->clients, pair[1], CLIENTS_FRONT));
-    assert_string_equal(got(pair[0]), "-ERR max number of clients reached\r\nclosed");
-    close(pair[0]);
-}
-
 static void clients_are_listed_and_killed(void **state)
 {
     char text[128];
@@ -411,20 +374,6 @@ static void clients_are_listed_and_killed(void **state)
     EXPECT("CLIENT KILL TYPE normal SKIPME no", ":1\r\nclosed");
 }
 
-static void idle_clients_are_closed_and_hold_no_memory(void **state)
-{
-    (void)state;
-    EXPECT("PING", "+PONG\r\n");
-    fake->engine.now_us += 3000000;
-    usleep(1010000);
-    turn();
-    assert_int_equal(fake->clients->stats.buffer_bytes, 0);
-    fake->engine.conf.timeout_s = 5;
-    fake->engine.now_us += 3000000;
-    usleep(1010000);
-    assert_string_equal(got(fd), "closed");
-}
-
 static void half_closed_clients_still_get_their_replies(void **state)
 {
     (void)state;
@@ -444,57 +393,6 @@ static void quit_ends_the_connection_after_its_replies(void **state)
     assert_string_equal(got(fd), "");
     fake_deliver(fake, 0);
     assert_string_equal(got(fd), "$-1\r\n+OK\r\nclosed");
-}
-
-static void a_value_that_is_too_big_is_refused_and_the_connection_lives(void **state)
-{
-    static char chunk[65536];
-    size_t left = LIMIT_VALUE + 1;
-
-    (void)state;
-    put_text(fd, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8388609\r\n");
-    while (left > 0) {
-        ssize_t n = write(fd, chunk, left < sizeof chunk ? left : sizeof chunk);
-        left -= n > 0 ? (size_t)n : 0;
-        loop_turn(loop, 0);
-        assert_true(fake->clients->stats.buffer_bytes < 1u << 20);
-    }
-    put_text(fd, "\r\nPING\r\n");
-    assert_string_equal(got(fd),
-                        "-ERR string exceeds maximum allowed size (8388608 bytes)\r\n+PONG\r\n");
-}
-
-static void unfinished_commands_share_a_limit(void **state)
-{
-    static const char head[] = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$300000\r\n";
-    static char part[300002];
-    int many[8];
-
-    (void)state;
-    fake->engine.conf.input_total = 500000;
-    for (int i = 0; i < 8; i++) {
-        many[i] = client();
-        put_text(many[i], head);
-    }
-    turn();
-    size_t sent[8] = {0};
-    for (int round = 0; round < 2000; round++) {
-        for (int i = 0; i < 8; i++) {
-            ssize_t n = write(many[i], part, sizeof part - 2 - sent[i]);
-            sent[i] += n > 0 ? (size_t)n : 0;
-            if (sent[i] == sizeof part - 2 && write(many[i], "\r\n", 2) == 2)
-                sent[i] += 2;
-        }
-        loop_turn(loop, 1000);
-        assert_true(fake->clients->stats.buffer_bytes < 2500000);
-        if (fake->puts == 8)
-            break;
-    }
-    assert_int_equal(fake->puts, 8);
-    for (int i = 0; i < 8; i++) {
-        assert_string_equal(got(many[i]), "+OK\r\n");
-        close(many[i]);
-    }
 }
 
 static void the_largest_unread_output_goes_first(void **state)
@@ -753,7 +651,6 @@ int main(void)
         T(reads_and_writes_of_one_key_in_one_pipeline_wait_for_each_other),
         T(answers_after_the_connection_has_gone_are_dropped),
         T(a_full_pipeline_stops_reading_and_goes_on_later),
-        T(a_queue_of_the_configured_length_is_filled_and_not_passed),
         T(a_client_whose_replies_are_unknown_is_asked_for_few_at_first),
         T(a_busy_engine_stops_the_connection_until_it_has_room),
         T(a_command_of_many_keys_survives_a_busy_engine),
@@ -763,13 +660,9 @@ int main(void)
         T(resp3_is_spoken_after_hello),
         T(replies_can_be_switched_off),
         T(a_password_keeps_strangers_out),
-        T(clients_over_the_limit_are_refused),
         T(clients_are_listed_and_killed),
-        T(idle_clients_are_closed_and_hold_no_memory),
         T(half_closed_clients_still_get_their_replies),
         T(quit_ends_the_connection_after_its_replies),
-        T(a_value_that_is_too_big_is_refused_and_the_connection_lives),
-        T(unfinished_commands_share_a_limit),
         T(the_largest_unread_output_goes_first),
         T(worker_ports_redirect_ten_times_and_then_serve),
         T(the_ring_is_told_as_a_redis_cluster),
