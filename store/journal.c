@@ -238,8 +238,9 @@ void journal_stats(const struct journal *j, struct journal_stats *out)
 static int first_segment(struct journal *j)
 {
     const struct journal_conf *conf = &j->conf;
-    int err = journal_file_create(&j->current, j->dir, conf->worker, conf->next_sequence,
-                                  conf->segment_bytes, false);
+    uint64_t size = conf->segment_bytes < JOURNAL_FIRST ? conf->segment_bytes : JOURNAL_FIRST;
+    int err =
+        journal_file_create(&j->current, j->dir, conf->worker, conf->next_sequence, size, false);
 
     if (err != -ERR_DISKFULL)
         return err;

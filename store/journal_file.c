@@ -23,8 +23,9 @@ void journal_file_path(char *out, const char *dir, uint64_t sequence)
     file_path(out, "%s/%012" PRIu64 ".wal", dir, sequence);
 }
 
-/* Writing zeros makes every block a written one, so that a later sync of records has no metadata to
- * write: it halves the time of the sync. */
+/* Allocated first, so that a full disk shows before anything is written. Writing zeros then makes every
+ * block a written one, so that a later sync of records has no metadata to write: it halves the time of the
+ * sync. */
 static int make_blocks(const char *path, uint64_t size, bool paced, int *out)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -32,11 +33,9 @@ static int make_blocks(const char *path, uint64_t size, bool paced, int *out)
 
     if (fd < 0)
         return err_from_errno(errno);
-    bool allocated = fallocate(fd, 0, 0, (off_t)size) == 0;
-    if (!allocated && errno != EOPNOTSUPP)
+    if (fallocate(fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP)
         err = err_from_errno(errno);
-    /* Somebody waits for an unpaced one: its syncs will be slower, but it is there at once. */
-    for (uint64_t at = allocated && !paced ? size : 0; err == 0 && at < size; at += sizeof zeros) {
+    for (uint64_t at = 0; err == 0 && at < size; at += sizeof zeros) {
         err = file_write_at(fd, zeros, size - at < sizeof zeros ? size - at : sizeof zeros, at);
         if (paced && err == 0 && at % PACE_BYTES == PACE_BYTES - sizeof zeros) {
             err = file_sync(fd);

@@ -10,7 +10,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { JOURNAL_RETRY_US = 1000000 /* between tries to make a segment on a full disk */ };
+enum {
+    JOURNAL_RETRY_US = 1000000, /* between tries to make a segment on a full disk */
+    /* Bytes of segments that somebody waits for: */
+    JOURNAL_FIRST = 16 << 20, /* the first of a run, to last until the next has been prepared; */
+    JOURNAL_HASTY = 4 << 20,  /* one made because none was prepared */
+};
 
 /* A segment that is no longer written. */
 struct retired {

@@ -57,7 +57,8 @@ static void sync_current(struct journal *j)
  * reserve, or waited for. The lock is held; released while files are touched. */
 static bool find_segment(struct journal *j, uint64_t need)
 {
-    uint64_t sequence = j->current.sequence + 1, size = j->conf.segment_bytes;
+    uint64_t sequence = j->current.sequence + 1;
+    uint64_t size = j->conf.segment_bytes < JOURNAL_HASTY ? j->conf.segment_bytes : JOURNAL_HASTY;
     struct journal_file made = {.fd = -1};
     bool use_reserve = j->have_reserve && need + JOURNAL_HEADER <= j->reserve_bytes;
     int err;
