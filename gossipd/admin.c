@@ -13,13 +13,16 @@
 
 #define CALLS   16
 #define CALL_US 5000000u
+#define TELL_US 20000u   /* between looks whether others have been told, */
+#define TOLD_US 1000000u /* which is waited for no longer than this */
 
 struct admin_call {
     struct gossipd *g;
     bool used;
     int fd;
     struct loop_watch watch;
-    struct loop_timer timer;
+    struct loop_timer timer, told;
+    uint64_t told_us; /* when it is answered at the latest */
     struct frame_reader in;
     struct buf out;
 };
@@ -33,6 +36,7 @@ static void end(struct admin_call *c)
 {
     loop_remove(c->g->loop, &c->watch);
     loop_disarm(c->g->loop, &c->timer);
+    loop_disarm(c->g->loop, &c->told);
     close(c->fd);
     frame_reader_free(&c->in);
     buf_free(&c->out);
@@ -60,6 +64,27 @@ static void flush(struct admin_call *c)
         buf_consume(&c->out, (size_t)n);
     }
     end(c);
+}
+
+static void on_told(void *arg)
+{
+    struct admin_call *c = arg;
+    uint64_t now = loop_now_us(c->g->loop);
+
+    if (stream_exchanges(c->g->streams) && now < c->told_us)
+        loop_arm(c->g->loop, &c->told, now + TELL_US, on_told, c);
+    else
+        flush(c);
+}
+
+/* Who has changed something may go on at another node: it is answered when others have been told. */
+static void answer_when_told(struct admin_call *c)
+{
+    uint64_t now = loop_now_us(c->g->loop);
+
+    c->told_us = now + TOLD_US;
+    loop_modify(c->g->loop, &c->watch, EPOLLRDHUP);
+    loop_arm(c->g->loop, &c->told, now + TELL_US, on_told, c);
 }
 
 /* Split a request into words; each must end with a 0. */
@@ -126,9 +151,12 @@ static void on_ready(void *arg, uint32_t events)
         if (rc == 0)
             return;
     }
+    uint64_t staged = c->g->change->staged.version, epoch = c->g->members.ring.epoch;
     char *text = rc == 1 ? answer(c->g, request, &len) : NULL;
     if (text == NULL || len > ADMIN_ANSWER || frame_append(&c->out, slice_of(text, len)) != 0)
         end(c);
+    else if (staged != c->g->change->staged.version || epoch != c->g->members.ring.epoch)
+        answer_when_told(c);
     else
         flush(c);
     free(text);

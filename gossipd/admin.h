@@ -2,7 +2,8 @@
  * (ipc/frame.h) and receives one.
  *
  *   request  the words, each followed by a 0; the last one may be JSON: then the answer is
- *   answer   '+' or '-' (an error), then text
+ *   answer   '+' or '-' (an error), then text; if something has been changed, when others know of it,
+ *            but after a second in any case
  *
  * Only processes of this node can reach the socket; whether the client may ask is judged by the worker.
  * Bounded in number, size and time. Runs in gossipd. */

@@ -166,8 +166,7 @@ static bool explain(const struct request *r, int rc, const struct ring_change *l
     switch (-rc) {
     case ERR_NOTFOUND:
         return fail(r, "%s%s%s", what, sep,
-                    count == 0 ? "no changes are staged (what has been staged at another node "
-                                 "arrives here within seconds)"
+                    count == 0 ? "no changes are staged"
                                : "it is not a member of the ring, or not known");
     case ERR_EXISTS:
         return fail(r, "%s%s%s is a member of the ring already", what, sep, joiner);

@@ -235,6 +235,14 @@ void stream_exchange(struct stream_set *set, const char *address, uint16_t port)
         end(s, false);
 }
 
+bool stream_exchanges(const struct stream_set *set)
+{
+    for (unsigned i = 0; i < STREAM_MAX; i++)
+        if (set->stream[i].used && set->stream[i].exchange)
+            return true;
+    return false;
+}
+
 void stream_send(struct stream_set *set, const char *address, uint16_t port, struct slice packet)
 {
     struct stream *s = call(set, address, port);

@@ -34,6 +34,9 @@ void stream_set_tls(struct stream_set *s, struct tls_context *tls);
  * too many are. Never blocks. */
 void stream_exchange(struct stream_set *s, const char *address, uint16_t port);
 
+/* Is an exchange that was begun here under way? */
+bool stream_exchanges(const struct stream_set *s);
+
 /* Send this sealed packet; the answer goes to take(), done() tells how it went. Does nothing if too
  * many streams are under way. Never blocks. */
 void stream_send(struct stream_set *s, const char *address, uint16_t port, struct slice packet);
