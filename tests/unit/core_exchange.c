@@ -454,9 +454,9 @@ static void a_second_request_before_the_answer_is_refused(void **state)
 
 static void spoil(struct kit *kit, struct repair *m)
 {
-    struct slice *slices[4];
-    uint64_t *numbers[8];
-    uint32_t *shorts[8];
+    struct slice *slices[32];
+    uint64_t *numbers[32];
+    uint32_t *shorts[32];
     uint32_t slice_count = 0, number_count = 0, short_count = 0;
 
     if (rand_below(&kit->rand, 10) != 0)
