@@ -8,6 +8,7 @@
 #include "conf/conf.h"
 #include "ipc/child.h"
 #include "shm/node_seg.h"
+#include "shm/pace.h"
 #include "shm/repair_seg.h"
 #include "shm/ring_seg.h"
 #include "shm/worker_seg.h"
@@ -38,7 +39,7 @@ struct antientropyd {
 
     /* pace.c */
     struct hist before[LIMIT_WORKERS]; /* of requests, when last looked at */
-    uint64_t rest_us, budget;
+    struct pace pace;
 
     /* verify.c */
     struct loop_timer verify;

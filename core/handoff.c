@@ -11,6 +11,7 @@
 
 enum {
     BATCH = 32,       /* positions taken from the store at once */
+    SENDS = 64,       /* objects sent in one call, so that clients are served between two */
     STEPS = 512,      /* pairs of target and partition looked at in one call */
     BURST_US = 100000 /* unused rate is kept for so long */
 };
@@ -396,7 +397,9 @@ uint64_t handoff_tick(struct handoff *h, uint64_t now_us)
         return h->expire_us;
     if (h->asleep_until_us > now_us)
         return h->asleep_until_us;
-    while (h->free != NO_SLOT) {
+    for (int sends = 0; h->free != NO_SLOT; sends++) {
+        if (sends == SENDS)
+            return now_us + PAUSE_US;
         if (h->batch_at == h->batch_count && !next_batch(h, &steps, now_us))
             return now_us + PAUSE_US;
         if (h->credit_us < cost_us(h))

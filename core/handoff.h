@@ -30,7 +30,7 @@ struct handoff_conf {
     uint16_t worker;     /* own index */
     uint16_t workers;    /* of this node */
     uint32_t in_flight;  /* objects not yet acknowledged, 1 to HANDOFF_IN_FLIGHT */
-    uint32_t per_second; /* objects sent, on average; bursts of a tenth of it */
+    uint32_t per_second; /* objects sent, on average; bursts of a tenth of it, 64 in one call */
     uint32_t timeout_ms; /* an acknowledgement that has not come by then will not come */
     uint32_t idle_ms;    /* pause after a round that found nothing to do */
     uint32_t seed;       /* random: answers to an earlier life of this worker do not fit requests of

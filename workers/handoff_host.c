@@ -8,6 +8,7 @@
 #include "base/rand.h"
 #include "core/handoff.h"
 #include "core/object.h"
+#include "shm/pace.h"
 #include "workers/coord_host.h"
 #include "workers/hint_table.h"
 #include "workers/worker.h"
@@ -23,7 +24,9 @@ enum {
     CENSUS_STEPS = 1024, /* pairs looked at, or batches counted, in one turn */
     CENSUS_PAUSE_US = 1000,
     SWEEP_PAIRS = 4096, /* looked at in one call */
-    SWEEP_BATCHES = 8   /* read in one call */
+    SWEEP_BATCHES = 8,  /* read in one call */
+    PACE_US = 500000, /* between looks at how long clients wait: one worker has too few in 100 ms */
+    LEAST_SHARE = 2   /* of the rate that is left in any case while clients have to wait */
 };
 
 /* A place in the walk over all pairs of target and partition. */
@@ -39,6 +42,10 @@ struct handoff_state {
     struct coord_host links; /* send and reachable */
     struct object object;    /* scratch */
     uint64_t due_us;
+    struct pace pace;
+    uint64_t paced_us;  /* when last looked at */
+    struct hist before; /* requests, when last looked at */
+    uint64_t sent;      /* objects, likewise */
     /* Hints before this place are in the table, those behind it are not yet. */
     struct place census;
     struct place sweep;
@@ -338,10 +345,39 @@ static void leave_swept(struct worker *w)
     st->sweep_oldest_ms = UINT64_MAX;
 }
 
+static uint32_t share_of_rate(const struct worker *w)
+{
+    uint32_t share = w->conf.limits.hint_rate / w->workers;
+
+    return share > 0 ? share : 1;
+}
+
+/* Deliveries yield to clients. */
+static void keep_pace(struct worker *w)
+{
+    static struct hist recent;
+    struct handoff_state *st = w->handoff;
+    struct handoff_stats s;
+    uint32_t most = share_of_rate(w), least = most / LEAST_SHARE > 0 ? most / LEAST_SHARE : 1;
+
+    if (w->engine.now_us < st->paced_us + PACE_US)
+        return;
+    st->paced_us = w->engine.now_us;
+    handoff_stats(st->handoff, &s);
+    memset(&recent, 0, sizeof recent);
+    pace_recent(&st->before, w->seg.body, &recent);
+    if (pace_step(&st->pace, &recent, s.sent != st->sent, least, most))
+        worker_seg_count(&w->seg, CTR_hint_yields, 1);
+    st->sent = s.sent;
+    handoff_set_rate(st->handoff, (uint32_t)st->pace.budget);
+}
+
 void handoff_host_sweep(struct worker *w)
 {
     struct handoff_state *st = w->handoff;
     uint32_t batches = 0;
+
+    keep_pace(w);
 
     if (w->view.epoch == 0 || !census_done(w))
         return;
@@ -368,13 +404,6 @@ void handoff_host_sweep(struct worker *w)
 }
 
 /* ---- the worker's turns ---- */
-
-static uint32_t share_of_rate(const struct worker *w)
-{
-    uint32_t share = w->conf.limits.hint_rate / w->workers;
-
-    return share > 0 ? share : 1;
-}
 
 int handoff_host_open(struct worker *w)
 {

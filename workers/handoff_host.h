@@ -34,7 +34,7 @@ void handoff_host_link_down(struct worker *w, uint16_t member, uint16_t worker);
 /* Before every sleep of the loop: do what is due, and arm the timer for what is not. */
 void handoff_host_turn(struct worker *w);
 
-/* Every 100 ms or so: drop hints that are too old. */
+/* Every 100 ms or so: drop hints that are too old, and deliver fewer while clients have to wait. */
 void handoff_host_sweep(struct worker *w);
 
 /* Is a hint held for a target at one position? For CW.EXPLAIN. */

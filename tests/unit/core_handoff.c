@@ -186,6 +186,17 @@ static void test_in_flight_is_bounded(void **state)
     assert_int_equal(w->sent, 9);
 }
 
+static void test_one_call_does_a_bounded_piece_of_the_work(void **state)
+{
+    struct world *w = world(HINTS, 1000000);
+
+    (void)state;
+    handoff_tick(w->h, 90000);
+    assert_int_equal(w->sent, 64);
+    assert_in_range(handoff_tick(w->h, 91000), 91001, 200000);
+    assert_int_equal(w->sent, HINTS);
+}
+
 static void test_what_fails_stays_and_is_tried_again(void **state)
 {
     struct world *w = world(8, 1000000);
@@ -314,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_are_delivered_at_the_rate),
         cmocka_unit_test(test_in_flight_is_bounded),
+        cmocka_unit_test(test_one_call_does_a_bounded_piece_of_the_work),
         cmocka_unit_test(test_what_fails_stays_and_is_tried_again),
         cmocka_unit_test(test_silence_is_a_failure),
         cmocka_unit_test(test_a_changed_object_keeps_its_hint),
