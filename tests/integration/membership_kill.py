@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""kill -9 in every phase of a join and of a leave: a worker, gossipd, antientropyd, a whole node, and the
-node at which the administrator committed. The change is completed, and no acknowledged write is lost.
+"""kill -9 in every phase of a join and of a leave: a worker, gossipd, antientropyd, a supervisor, a whole
+node, the node at which the administrator committed. The change is completed, and no acknowledged write is lost.
 
 MEMBERSHIP_KILL_ROUNDS=N makes N rounds; MEMBERSHIP_KILL_SEED=S repeats the choices of a run."""
 import json
@@ -9,7 +9,7 @@ import random
 import threading
 import time
 
-from lib import Cluster, Error, Redis, case, equal, eventually, finish, kill
+from lib import Cluster, Error, Redis, alive, case, equal, eventually, finish, kill
 
 ROUNDS = int(os.environ.get("MEMBERSHIP_KILL_ROUNDS", "1"))
 SEED = int(os.environ.get("MEMBERSHIP_KILL_SEED", random.randrange(1000000)))
@@ -68,14 +68,17 @@ def members_alive(who):
 
 def kill_one(what, k, who):
     """Kill a process of node k, or all of it, and have it start again."""
+    children = cluster.children(k)
+    if what in children:
+        kill(children[what])
+        return
     if what == "node":
         cluster.run("kill", k)
-        cluster.run("start", k)
-        members_alive(who)
-    else:
-        children = cluster.children(k)
-        if what in children:
-            kill(children[what])
+    elif what == "supervisor":
+        kill(cluster.supervisor(k))
+        eventually("its processes have ended, too", lambda: not any(alive(pid) for pid in children.values()))
+    cluster.run("start", k)
+    members_alive(who)
 
 
 def disturb(change, administrator, who, phases):
@@ -102,7 +105,7 @@ def disturb(change, administrator, who, phases):
 def victims(administrator, joiner):
     """For each phase a process and a node; every kind, the administrator's node and the one that comes or
     goes are among them."""
-    kinds = ["worker-0", "gossipd", "antientropyd", "node", "node", "gossipd"]
+    kinds = ["worker-0", "gossipd", "antientropyd", "supervisor", "node", "gossipd"]
     chance.shuffle(kinds)
     nodes = [administrator, joiner, chance.choice((1, 2, 3)), joiner, administrator, chance.choice((1, 2, 3))]
     chance.shuffle(nodes)
