@@ -38,13 +38,24 @@ bool check_buried(struct sim *s, unsigned k, const struct blob *b)
     return true;
 }
 
-/* Does a node durably hold all that b has, or has it been purged? */
+/* Does a node durably hold all that b has, but for what has been purged or counts as that? */
 static bool holds(struct sim *s, unsigned node, unsigned k, const struct blob *b)
 {
     const struct image *image = &s->node[node].disk.durable;
+    const struct blob *held = image->object[k];
+    const struct key *key = &s->key[k];
+    struct bits seen, siblings, covered;
 
-    return image->damaged[k] != SOUND || oracle_covers(s, k, b, image->object[k]) ||
-           check_buried(s, k, b);
+    if (image->damaged[k] != SOUND)
+        return true;
+    oracle_seen(s, k, slice_of(b->bytes, b->len), &seen, &siblings, &covered);
+    if (held != NULL)
+        ASSERT(object_open(&opened, slice_of(held->bytes, held->len)) == 0);
+    for (unsigned e = 0; e < key->event_count; e++)
+        if (bits_has(&siblings, e) && !bits_has(&key->buried, e) && !oracle_stranded(s, k, e) &&
+            (held == NULL || !causal_covers(&opened.causal, key->event[e].dot)))
+            return false;
+    return true;
 }
 
 /* --- exchanges --- */
