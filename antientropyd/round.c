@@ -39,9 +39,18 @@ static void add_peer(struct antientropyd *a, struct vnode_info *v, const struct 
 
     *p = (struct vnode_peer){.id = m->id,
                              .due_us = clock_mono_us() + rand_below(&a->rand, FIRST_US)};
-    for (uint8_t i = 0; i < old->peer_count; i++)
-        if (node_id_equal(&old->peer[i].id, &m->id))
-            *p = old->peer[i];
+    for (uint8_t i = 0; i < old->peer_count; i++) {
+        if (!node_id_equal(&old->peer[i].id, &m->id))
+            continue;
+        uint64_t soon_us = p->due_us;
+
+        *p = old->peer[i];
+        /* There is news of members: one that failed may be back. */
+        if (p->failures > 0 && m->state == MEMBER_ALIVE) {
+            p->failures = 0;
+            p->due_us = p->due_us < soon_us ? p->due_us : soon_us;
+        }
+    }
 }
 
 /* Does a worker have a vnode of it, whatever for? */
