@@ -50,7 +50,6 @@ static int err_from_lmdb(int rc)
         return -ERR_DISKFULL;
     case MDB_PAGE_NOTFOUND:
     case MDB_CORRUPTED:
-    case MDB_PANIC:
     case MDB_INVALID:
     case MDB_BAD_TXN:
     case MDB_CURSOR_FULL:
@@ -58,6 +57,8 @@ static int err_from_lmdb(int rc)
     case MDB_BAD_VALSIZE:
     case MDB_BAD_DBI:
         return -ERR_CORRUPT;
+    case MDB_PANIC: /* writing a meta page has failed: the file is sound as it was before */
+        return -ERR_IO;
     case MDB_VERSION_MISMATCH:
     case MDB_INCOMPATIBLE:
         return -ERR_VERSION;

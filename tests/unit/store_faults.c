@@ -2,6 +2,8 @@
  * return an error or the process must end with an obituary; what was acknowledged must be there
  * afterwards and nothing may be wrong. The functions are defined here, so that LMDB's calls fail as
  * well. Late calls are sampled; with FAULTS_ALL in the environment they are not. */
+#include "core/horizon.h"
+#include "store/snapshot.h"
 #include "tests/unit/store_kit.h"
 
 #include <errno.h>
@@ -131,6 +133,8 @@ enum { KEYS = 40, REACHED_END = 0, GAVE_ERROR = 10, WRONG = 20 };
 /* Shared with the child: what it had acknowledged. */
 struct board {
     unsigned acked[KEYS], issued[KEYS];
+    bool twin_acked; /* a second key at the position of the first */
+    bool hint_acked;
 };
 static struct board *board;
 
@@ -186,6 +190,159 @@ static void workload(const char *dir)
     _exit(REACHED_END);
 }
 
+/* --- what else is done with a store, on one that has data --- */
+
+enum { P_UPKEEP = 1, P_DROPPED = 2 };
+static const uint8_t target[16] = "node that is off", other[16] = "node that is up!";
+
+/* The position of a key of this partition, and its number. */
+static struct position key_in(uint32_t partition, unsigned *n)
+{
+    char text[KIT_KEY];
+
+    for (*n = 0; kit_partition(kit_key(*n, text)) != partition; (*n)++)
+        continue;
+    return position_of(kit_key(*n, text));
+}
+
+static const struct slice twin = {(const uint8_t *)"twin", 4};
+
+static void check_upkeep(struct store *s)
+{
+    unsigned n;
+    struct position pos = key_in(P_UPKEEP, &n);
+    struct slice object;
+    uint64_t time_ms;
+    int err = store_get(s, P_UPKEEP, &pos, twin, &object);
+
+    if (err == -ERR_NOTFOUND && board->twin_acked)
+        _exit(WRONG);
+    err = store_hint_get(s, P_UPKEEP, target, &pos, &time_ms);
+    if ((err == -ERR_NOTFOUND && board->hint_acked) || (err == 0 && time_ms != 77))
+        _exit(WRONG);
+}
+
+static void must(int err)
+{
+    if (err != 0)
+        _exit(GAVE_ERROR);
+}
+
+static void put_hints(struct store *s, const struct position *pos)
+{
+    uint64_t lsn;
+
+    must(store_hint_add(s, P_UPKEEP, target, pos, 77, &lsn));
+    kit_wait(s, lsn);
+    board->hint_acked = true;
+    must(store_hint_add(s, P_UPKEEP, other, pos, 78, &lsn));
+    must(store_hint_remove(s, P_UPKEEP, other, pos));
+}
+
+static void put_twin(struct store *s, const struct position *pos)
+{
+    static struct buf object;
+    struct dot dot;
+    uint64_t lsn;
+
+    must(kit_dot(s, P_UPKEEP, &dot));
+    must(store_put(s, P_UPKEEP, pos, kit_object(&object, twin, dot, twin, 0), false, &lsn));
+    kit_wait(s, lsn);
+    board->twin_acked = true;
+}
+
+/* A value that expires at once, a row that is removed, and a vnode that is given away. */
+static void take_away(struct store *s)
+{
+    char text[KIT_KEY];
+    unsigned n;
+    struct position pos = key_in(P_DROPPED, &n);
+    uint64_t lsn, id;
+
+    board->acked[n] = 0;
+    must(store_remove(s, P_DROPPED, &pos, kit_key(n, text), &lsn));
+    must(kit_put_full(s, KEYS, 1, 50, 1, &lsn));
+    kit_wait(s, lsn);
+    kit_flush(s);
+    check_values(s);
+    for (n = 0; n < KEYS; n++)
+        if (kit_partition(kit_key(n, text)) == P_DROPPED)
+            board->acked[n] = 0;
+    must(store_vnode_drop(s, P_DROPPED));
+    must(store_vnode_open(s, P_DROPPED, true, &id));
+}
+
+static void see_value(void *arg, const struct position *pos, struct slice object)
+{
+    static struct object o;
+
+    (void)pos;
+    (void)arg;
+    if (object_open(&o, object) != 0)
+        _exit(WRONG);
+}
+
+/* The files as another process of the node reads them. */
+static void look_from_outside(const char *dir)
+{
+    struct snapshot *s;
+    const uint64_t *leaves;
+    struct position cursor = {{0}}, last;
+    struct buf out = {0};
+    uint64_t rows, bytes;
+    unsigned bits;
+    int rc;
+
+    memset(last.b, 0xff, sizeof last.b);
+    must(snapshot_open(&s, dir, P_UPKEEP, KIT_Q, 256 << 20));
+    must(snapshot_leaves(s, &leaves, &bits));
+    if (snapshot_objects(s, &cursor, &last, 1 << 20, &out) < 0)
+        _exit(GAVE_ERROR);
+    for (uint32_t i = 0;
+         (rc = snapshot_verify(s, i, &rows, &bytes, &cursor)) != SNAPSHOT_END && rc >= 0; i++)
+        if (rc != SNAPSHOT_SOUND)
+            _exit(WRONG);
+    buf_free(&out);
+    snapshot_close(s);
+}
+
+static void upkeep(const char *dir)
+{
+    struct store_conf conf = kit_conf(dir);
+    struct position cursor = {{0}}, pos;
+    struct store *s;
+    uint64_t id, unused;
+    unsigned n;
+    int rc;
+
+    conf.segment_bytes = 64 << 10;
+    must(store_open(&s, &conf));
+    for (uint32_t p = 0; p < 1u << KIT_Q; p++)
+        must(store_vnode_open(s, p, true, &id));
+    pos = key_in(P_UPKEEP, &n);
+    put_hints(s, &pos);
+    put_twin(s, &pos);
+    kit_flush(s);
+    check_values(s);
+    check_upkeep(s);
+    id = store_vnode_id(s, P_UPKEEP);
+    must(store_set_standing(s, P_UPKEEP, id, STANDING_WHOLE));
+    must(store_verify(s, P_UPKEEP, &pos, false));
+    while ((rc = store_scan(s, P_UPKEEP, &cursor, 3, see_value, NULL)) == 0)
+        kit_turn(s);
+    must(rc < 0 ? rc : 0);
+    /* A dot that was never given out: the vnode takes a new id. */
+    if (store_witness_dot(s, P_UPKEEP, (struct dot){id, UINT64_MAX / 2}) == 1 &&
+        kit_dot(s, P_UPKEEP, &(struct dot){0}) != 0)
+        _exit(GAVE_ERROR);
+    take_away(s);
+    check_upkeep(s);
+    store_close(s);
+    look_from_outside(dir);
+    must(store_recover_all(&conf, &unused));
+    _exit(REACHED_END);
+}
+
 static int in_child(void (*body)(const char *), const char *dir)
 {
     int status;
@@ -211,18 +368,16 @@ static void verify(const char *dir)
     armed = NONE;
     s = kit_open(dir);
     check_values(s);
+    check_upkeep(s);
     kit_flush(s);
     check_values(s);
+    check_upkeep(s);
     store_close(s);
 }
 
-static void faulty_workload(const char *dir)
-{
-    workload(dir);
-}
-
-/* Fail call n = 1, 2, ... until the workload does not reach it. `again`: on a store that has data. */
-static void every_call(enum fault kind, bool all_later, bool again, long step)
+/* Fail call n = 1, 2, ... until the body does not reach it. `again`: on a store that has data. */
+static void every_call_of(void (*body)(const char *), enum fault kind, bool all_later, bool again,
+                          long step)
 {
     char dir[256];
     long n = 1;
@@ -242,7 +397,7 @@ static void every_call(enum fault kind, bool all_later, bool again, long step)
         armed = kind;
         lasting = all_later;
         atomic_store(left, n);
-        status = in_child(faulty_workload, dir);
+        status = in_child(body, dir);
         armed = NONE;
         bool ended = WIFEXITED(status) && WEXITSTATUS(status) != WRONG;
         bool died = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
@@ -257,6 +412,25 @@ static void every_call(enum fault kind, bool all_later, bool again, long step)
             break;
     }
     assert_true(n > 1);
+}
+
+static void every_call(enum fault kind, bool all_later, bool again, long step)
+{
+    every_call_of(workload, kind, all_later, again, step);
+}
+
+/* Hints, two keys at one position, removal, standing, checks, a new id, walks, expiry, a vnode given away,
+ * the files read from outside, recovery without a worker. */
+static void upkeep_with_calls_that_fail(void **state)
+{
+    (void)state;
+    every_call_of(upkeep, WRITE, false, true, 8);
+    every_call_of(upkeep, WRITE_FULL, false, true, 8);
+    every_call_of(upkeep, SYNC, false, true, 8);
+    every_call_of(upkeep, MAP, false, true, 20);
+#ifndef __SANITIZE_ADDRESS__
+    every_call_of(upkeep, ALLOCATE, false, true, 7);
+#endif
 }
 
 static void writes_that_fail(void **state)
@@ -308,7 +482,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_that_fail),      cmocka_unit_test(writes_to_a_full_disk),
         cmocka_unit_test(syncs_that_fail),       cmocka_unit_test(maps_that_fail),
-        cmocka_unit_test(allocations_that_fail),
+        cmocka_unit_test(allocations_that_fail), cmocka_unit_test(upkeep_with_calls_that_fail),
     };
 
     return cmocka_run_group_tests_name("a call that fails gives an error or a restart", tests,
