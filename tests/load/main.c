@@ -139,7 +139,7 @@ static void report(const struct load *l, double seconds, double cpu)
     print_counts("get", &l->get, seconds);
     printf(
         json ? "\"seconds\": %.3f, \"client_cpu\": %.3f, \"gap_us\": %llu, \"gap_at_us\": %llu, "
-               "\"lane_gap_us\": %llu, \"lost\": %lld}\n"
+               "\"lane_gap_us\": %llu, \"lost\": %lld"
              : "%.3f s, client CPU %.3f s; longest gap between successful writes %llu us (at %llu "
                "us), of one client %llu us; acknowledged writes lost: %lld\n",
         seconds, cpu, (unsigned long long)l->longest_gap_us,
@@ -148,8 +148,16 @@ static void report(const struct load *l, double seconds, double cpu)
     for (const struct reason *r = l->reasons; !json && r < l->reasons + LOAD_REASONS; r++)
         if (r->count > 0)
             printf("%llu times %s; ", (unsigned long long)r->count, r->word);
-    if (!json)
+    if (!json) {
         printf("%llu connections broke\n", (unsigned long long)l->broken);
+        return;
+    }
+    printf(", \"broken\": %llu, \"reasons\": {", (unsigned long long)l->broken);
+    for (int i = 0, said = 0; i < LOAD_REASONS; i++)
+        if (l->reasons[i].count > 0)
+            printf("%s\"%s\": %llu", said++ > 0 ? ", " : "", l->reasons[i].word,
+                   (unsigned long long)l->reasons[i].count);
+    printf("}}\n");
 }
 
 static void add_endpoint(struct load *l, const char *text)
