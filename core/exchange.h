@@ -34,7 +34,8 @@
  *
  * A surplus vnode (EXCHANGE_SURPLUS: its node is no replica of the partition) only gives: it takes
  * nothing, not even newer versions of what it has, for then it would never be done with keys that are
- * written to all the time. Agreement means that the other side has all that it has.
+ * written to all the time. Its agreement means that the other side
+ * has all that it has; the other side, which it has taken nothing from, has not agreed.
  *
  * Bad input from the peer (unknown or unexpected message, unsorted list, position outside the
  * partition or outside the nodes asked for, wrong depth or length, more than was allowed) is

@@ -625,7 +625,11 @@ static void finish(struct exchange *x)
     if (x->state == XSTATE_OVER)
         return;
     x->state = XSTATE_OVER;
-    x->outcome = x->partial ? EXCHANGE_PARTIAL : EXCHANGE_AGREEMENT;
+    /* One that only gives has not taken what this side has; what it has is here. */
+    bool taken =
+        only_gives(x->mine.flags) || !only_gives(x->theirs_flags) || COORD_BUG(AGREED_WITH_GIVER);
+
+    x->outcome = x->partial || !taken ? EXCHANGE_PARTIAL : EXCHANGE_AGREEMENT;
 }
 
 static void go_on(struct exchange *x)
