@@ -60,6 +60,11 @@ static void new_identity(struct sim *s, struct vnode *v)
     v->horizon_ms = 0;
 }
 
+bool disk_is_fresh(const struct sim *s, unsigned node, unsigned partition)
+{
+    return !s->node[node].disk.used[partition] && s->node[node].view.epoch == 1;
+}
+
 void disk_vnode_create(struct sim *s, unsigned node, unsigned partition)
 {
     struct disk *d = &s->node[node].disk;
@@ -67,8 +72,7 @@ void disk_vnode_create(struct sim *s, unsigned node, unsigned partition)
 
     ASSERT(v->id == 0);
     new_identity(s, v);
-    /* Where there has never been one nothing can be missing. */
-    if (!d->used[partition])
+    if (disk_is_fresh(s, node, partition))
         v->standing = STANDING_WHOLE;
     v->whole_us = s->now;
     d->used[partition] = true;

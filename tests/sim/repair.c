@@ -360,10 +360,9 @@ static bool has_nothing_to_give(struct repairer *r, unsigned partition, unsigned
              horizon_agreement(h, &node->view.members[peer].id) > written_ms(r, v)));
 }
 
-static void compare_with_others(struct repairer *r, unsigned partition)
+static void compare_with(struct repairer *r, unsigned partition, const struct ring_walk *walk)
 {
     struct sim *s = r->sim;
-    const struct ring_walk *walk = &s->node[r->node].index.walk[partition];
 
     for (unsigned i = 0; i < walk->primaries && !s->repair_paused; i++) {
         unsigned peer = walk->member[i];
@@ -374,6 +373,15 @@ static void compare_with_others(struct repairer *r, unsigned partition)
             s->node[r->node].view.members[peer].state != MEMBER_FAULTY)
             begin(r, partition, peer);
     }
+}
+
+static void compare_with_others(struct repairer *r, unsigned partition)
+{
+    const struct ring_index *index = &r->sim->node[r->node].index;
+
+    compare_with(r, partition, &index->walk[partition]);
+    if (index->other[partition].count > 0 && ring_keeps(index, partition, (uint16_t)r->node))
+        compare_with(r, partition, &index->other[partition]);
 }
 
 static struct horizon *agreements(struct repairer *r, unsigned partition)
@@ -422,7 +430,7 @@ static void care_for_primary(struct repairer *r, unsigned partition)
         v->whole_us = s->now;
         sim_trace(s, "whole", r->node, partition, v->id);
     }
-    if (v->standing != STANDING_WHOLE)
+    if (v->standing != STANDING_WHOLE || node->index.other[partition].count > 0)
         return;
     if (horizon_move(h, &node->view, walk, s->hint_age_ms, node_wall_ms(s, r->node), v->late_ms,
                      &v->horizon_ms))
@@ -613,7 +621,7 @@ int repair_standing(const struct worker *w, uint32_t partition, uint64_t *horizo
 
     *horizon_ms = 0;
     if (!w->sim->repair || v->id == 0)
-        return w->sim->repair && w->sim->node[w->node].disk.used[partition] ? STANDING_MISSING
+        return w->sim->repair && !disk_is_fresh(w->sim, w->node, partition) ? STANDING_MISSING
                                                                             : STANDING_WHOLE;
     *horizon_ms = v->horizon_ms;
     return v->standing;
@@ -630,6 +638,17 @@ bool repair_serves(const struct sim *s, unsigned node, unsigned key, bool write,
     if (!s->repair || (standing == STANDING_WHOLE && v->whole_us < since))
         return true;
     return standing == STANDING_MISSING && (write || !repair_is_primary(s, node, p));
+}
+
+/* What this node is no replica of is not written to with the others any more. */
+void repair_view(struct sim *s, unsigned node)
+{
+    for (unsigned p = 0; s->repair && p < 1u << s->q_bits; p++) {
+        struct vnode *v = &s->node[node].disk.vnode[p];
+
+        if (v->id != 0 && v->standing == STANDING_WHOLE && !repair_is_primary(s, node, p))
+            v->standing = STANDING_MISSING;
+    }
 }
 
 bool repair_hint_expired(const struct sim *s, unsigned node, unsigned target, unsigned key)

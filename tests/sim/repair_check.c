@@ -266,6 +266,9 @@ static const char *leftover(struct sim *s)
     for (unsigned n = 0; n < s->nodes; n++) {
         const struct disk *d = &s->node[n].disk;
 
+        if ((s->removed >> n & 1) != 0)
+            continue;
+
         for (unsigned p = 0; p < 1u << s->q_bits; p++) {
             bool primary = repair_is_primary(s, n, p);
 

@@ -113,12 +113,7 @@ int repair_objects(void *arg, uint32_t partition, struct position *cursor,
 
 bool repair_is_primary(const struct sim *s, unsigned node, unsigned partition)
 {
-    const struct ring_walk *walk = &s->node[node].index.walk[partition];
-
-    for (unsigned i = 0; i < walk->primaries; i++)
-        if (walk->member[i] == node)
-            return true;
-    return false;
+    return ring_keeps(&s->node[node].index, partition, (uint16_t)node);
 }
 
 struct exchange_side repair_side(struct sim *s, unsigned node, unsigned partition)

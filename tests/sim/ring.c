@@ -1,5 +1,7 @@
-/* Changes of the ring: every node runs the real core/ring_change.c on what simulated gossip tells it, and
- * antientropyd is modelled by copies of partitions that take their time and can fail. Administrators
+/* Changes of the ring: every node runs the real core/ring_change.c on what simulated gossip tells it. New
+ * members are filled by copies of partitions that take their time and can fail; in every other run the
+ * real exchange of repair.c runs besides, gives away what is surplus, and refills who was excused.
+ * Administrators
  * come and go. What must hold: writes acknowledged stay, strict reads see them, a list is read only when
  * it has them all, and in the end all nodes have one ring with nothing under way. */
 #include "tests/sim/sim.h"
@@ -114,6 +116,7 @@ static void publish(struct sim *s, unsigned n)
 
     node->view.version++;
     ring_index_build(&node->view, node->view.n, &node->index);
+    repair_view(s, n);
     for (unsigned w = 0; w < s->workers; w++) {
         if (!node->worker[w].up)
             continue;
@@ -383,7 +386,7 @@ static void confirm(struct sim *s, const struct event *e)
     bool all = true;
 
     for (unsigned k = 0; k < s->keys && all; k++)
-        all = c->object[k] == NULL ||
+        all = c->object[k] == NULL || (s->repair && check_buried(s, k, c->object[k])) ||
               oracle_covers(s, k, c->object[k], s->node[c->to].disk.durable.object[k]);
     if (!all && s->now < c->give_up) {
         sim_after(s, MS(20), confirm, c, 0, 0);
@@ -522,8 +525,8 @@ static void hand_over(struct sim *s, unsigned n, uint32_t p)
     struct worker *w = &s->node[n].worker[ring_worker_of(p, (uint16_t)s->workers)];
     bool all = true, any = false;
 
-    if (ring_keeps(&s->node[n].index, p, (uint16_t)n) || !holds_any(s, n, p) || owes_any(s, n, p) ||
-        s->now < r->written_at[p] + QUIET_US)
+    if (s->repair || ring_keeps(&s->node[n].index, p, (uint16_t)n) || !holds_any(s, n, p) ||
+        owes_any(s, n, p) || s->now < r->written_at[p] + QUIET_US)
         return;
     for (uint8_t i = 0; i < walk->primaries; i++) {
         bool has = (r->handed[p] >> walk->member[i] & 1) != 0;
@@ -741,7 +744,7 @@ void ring_set_up(struct sim *s, unsigned n)
     if (s->options.repair ||
         (!s->options.ring && (s->amnesia || s->calm || rand_below(&r, 100) >= 45)))
         return;
-    s->amnesia = s->calm = s->repair = false;
+    s->amnesia = s->calm = false;
     s->ring = calloc(1, sizeof *s->ring);
     ASSERT(s->ring != NULL);
     s->rivals = rand_below(&r, 100) < 30;

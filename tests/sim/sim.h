@@ -158,6 +158,9 @@ int disk_store(struct worker *w, unsigned key, struct slice object, uint64_t *ls
 int disk_drop(struct worker *w, unsigned key, uint64_t *lsn);
 /* A vnode that does not exist begins. */
 void disk_vnode_create(struct sim *s, unsigned node, unsigned partition);
+/* Has there never been one, so that nothing can be missing in it? In a ring of later than the founding
+ * others may have had what belongs into it. */
+bool disk_is_fresh(const struct sim *s, unsigned node, unsigned partition);
 /* The vnode goes with all that it has; nothing of it may be on its way to the disk. */
 void disk_vnode_drop(struct sim *s, unsigned node, unsigned partition);
 /* What is durable is written back. */
@@ -448,6 +451,8 @@ int repair_standing(const struct worker *w, uint32_t partition, uint64_t *horizo
 /* Has the node been able to serve reads, or writes, of a key as a replica since then? */
 bool repair_serves(const struct sim *s, unsigned node, unsigned key, bool write, uint64_t since);
 /* Is the hint older than hints may be? */
+/* The ring is another one. */
+void repair_view(struct sim *s, unsigned node);
 bool repair_hint_expired(const struct sim *s, unsigned node, unsigned target, unsigned key);
 /* A connection between two antientropyds breaks. */
 void repair_reset(struct sim *s, unsigned a, unsigned b);
