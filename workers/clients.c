@@ -80,7 +80,7 @@ void clients_close(struct clients *c)
     loop_disarm(c->loop, &c->pause_timer);
     pending_close(&c->pending);
     resp_free(&c->discard);
-    monitor_close(&c->monitor);
+    monitor_close(c);
     acl_log_clear(&c->acl_log);
     acl_close(&c->acl);
     free(c);
@@ -351,7 +351,6 @@ static void flush_turn(void *arg)
     if (c->answered && c->stalled.first != NULL)
         resume_stalled(c);
     c->answered = false;
-    monitor_send(c);
     struct conn *conn = c->dirty, *next;
     c->dirty = NULL;
     for (; conn != NULL; conn = next) {

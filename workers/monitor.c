@@ -10,11 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BURST      100     /* commands shown at once after a pause */
+#define BURST      100   /* commands shown at once after a pause */
+#define GATHER_US  10000 /* lines are sent so often: each time wakes the watchers and the siblings */
 #define LEASE_US   3000000 /* a sibling that does not ask again by then wants nothing more */
 #define ARGS_SHOWN 16
 #define ARG_SHOWN  64           /* bytes of one argument */
-#define LINES_MAX  (64u << 10)  /* bytes of one turn */
+#define LINES_MAX  (64u << 10)  /* bytes gathered */
 #define UNREAD_MAX (256u << 10) /* bytes that wait for a watcher before it misses lines */
 
 typedef unsigned long long ull;
@@ -25,10 +26,13 @@ void monitor_open(struct monitor *m)
     buf_init(&m->lines, LINES_MAX);
 }
 
-void monitor_close(struct monitor *m)
+void monitor_close(struct clients *c)
 {
-    buf_free(&m->lines);
+    loop_disarm(c->loop, &c->monitor.timer);
+    buf_free(&c->monitor.lines);
 }
+
+static void send_due(void *arg);
 
 /* --- lines --- */
 
@@ -54,16 +58,16 @@ static void put(struct line *l, const char *format, ...)
 static void put_byte(struct line *l, uint8_t byte)
 {
     static const char plain[] = "\n\r\t\a\b", names[] = "nrtab";
-    const char *at = byte != 0 ? strchr(plain, byte) : NULL;
+    const char *at = byte != 0 && byte < ' ' ? strchr(plain, byte) : NULL;
 
     if (byte == '"' || byte == '\\')
         put(l, "\\%c", byte);
     else if (at != NULL)
         put(l, "\\%c", names[at - plain]);
-    else if (byte >= ' ' && byte <= '~')
-        put(l, "%c", byte);
-    else
+    else if (byte < ' ' || byte > '~')
         put(l, "\\x%02x", byte);
+    else if (l->len < sizeof l->text - 1)
+        l->text[l->len++] = (char)byte;
 }
 
 static void put_argument(struct line *l, struct slice s)
@@ -111,12 +115,14 @@ void monitor_note(const struct call *call)
 {
     struct monitor *m = &call->clients->monitor;
     uint32_t shown = call->argc < ARGS_SHOWN ? call->argc : ARGS_SHOWN;
-    struct line l = {.len = 0};
     char address[80];
+    struct line l;
 
     if (!may_be_shown(call->command))
         return;
-    clients_dirty(call->clients, call->conn); /* so that this turn's end comes to monitor_send() */
+    if (!m->timer.armed)
+        loop_arm(call->clients->loop, &m->timer, loop_now_us(call->clients->loop) + GATHER_US,
+                 send_due, call->clients);
     if (!pay(m, call->engine->now_us)) {
         m->missed++;
         return;
@@ -124,6 +130,7 @@ void monitor_note(const struct call *call)
     if (call->command->run == cmd_hello && shown > 2)
         shown = 2; /* a password may follow */
     conn_address(call->conn, false, address, sizeof address);
+    l.len = 0;
     put_time(&l, call->engine->wall_ms);
     put(&l, " [0 %s]", address);
     for (uint32_t i = 0; i < shown; i++)
@@ -150,8 +157,11 @@ static uint64_t count_lines(struct slice lines)
 static void show(struct clients *c, struct monitor_watcher *w, struct slice lines)
 {
     struct resp_out *out = &w->conn->out;
-    struct line l = {.len = 0};
+    struct line l;
 
+    if (lines.len == 0 && w->missed == 0)
+        return;
+    l.len = 0;
     if (w->conn->tail != NULL || buf_len(&out->buf) + lines.len > UNREAD_MAX) {
         w->missed += count_lines(lines);
         return;
@@ -189,16 +199,19 @@ static void tell(struct clients *c, uint16_t worker, const char *op, uint64_t id
     buf_free(&list);
 }
 
-void monitor_send(struct clients *c)
+static void send_due(void *arg)
 {
+    struct clients *c = arg;
     struct monitor *m = &c->monitor;
-    struct line l = {.len = 0};
+    struct line l;
 
     if (!monitor_wanted(m, c->engine->now_us)) {
         m->missed = 0;
+        buf_clear(&m->lines);
         return;
     }
-    if (m->missed > 0 && m->credit > 0) {
+    l.len = 0;
+    if (m->missed > 0) {
         put_missed(&l, c, m->missed);
         if (buf_append(&m->lines, l.text, l.len) == 0)
             m->missed = 0;
@@ -217,8 +230,7 @@ void monitor_tick(struct clients *c)
 {
     struct monitor *m = &c->monitor;
 
-    pay(m, c->engine->now_us);
-    monitor_send(c);
+    show_all(c, slice_of(NULL, 0)); /* whoever has missed lines is told, though nothing comes */
     for (uint16_t i = 0; m->count > 0 && i < c->engine->workers; i++)
         tell(c, i, "monitor_watch", m->watchers[0].conn->id, slice_of(NULL, 0));
 }

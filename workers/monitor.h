@@ -3,16 +3,14 @@
  * read misses lines; how many were left out is said in the stream. What may hold a password is never
  * shown: commands of administrators, AUTH, and what follows HELLO's version.
  *
- * A worker with watchers tells its siblings so every second; each then sends it the lines of a turn as
- * one message (spread.h), until it has not been told for a while. Used by workers; one thread. */
+ * A worker with watchers tells its siblings so every second; each then sends it what it has gathered
+ * every few milliseconds, as one message (spread.h), until it has not been told for a while. Used by workers; one thread. */
 #ifndef CLOCKWISE_WORKERS_MONITOR_H
 #define CLOCKWISE_WORKERS_MONITOR_H
 
 #include "base/buf.h"
 #include "core/limits.h"
-
-#include <stdbool.h>
-#include <stdint.h>
+#include "ipc/loop.h"
 
 struct call;
 struct clients;
@@ -30,12 +28,13 @@ struct monitor {
     uint64_t wanted_until_us;          /* the latest of those */
     uint32_t credit;                   /* commands that may be shown now */
     uint64_t credited_us;
-    uint64_t missed;  /* commands not shown, since it was last said how many */
-    struct buf lines; /* what the next monitor_send() sends */
+    uint64_t missed;         /* commands not shown, since it was last said how many */
+    struct buf lines;        /* gathered, to be sent when the timer ends */
+    struct loop_timer timer; /* runs while there is something to send or to say */
 };
 
 void monitor_open(struct monitor *m);
-void monitor_close(struct monitor *m);
+void monitor_close(struct clients *c);
 
 /* Is anybody watching? Cheap: asked for each command. */
 static inline bool monitor_wanted(const struct monitor *m, uint64_t now_us)
@@ -45,9 +44,6 @@ static inline bool monitor_wanted(const struct monitor *m, uint64_t now_us)
 
 /* A command has been taken: its arguments are still there. */
 void monitor_note(const struct call *call);
-
-/* At the end of a turn: what was noted goes to the watchers. */
-void monitor_send(struct clients *c);
 
 /* Every second: tell the siblings that there are watchers here. */
 void monitor_tick(struct clients *c);
