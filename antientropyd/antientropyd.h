@@ -65,8 +65,9 @@ struct antientropyd {
 void round_view(struct antientropyd *a); /* the view is another */
 void round_start(struct antientropyd *a);
 void round_soon(struct antientropyd *a); /* something has become possible */
-/* An exchange of a partition with a peer that was begun here has ended (or could not be begun). */
-void round_ended(struct antientropyd *a, uint32_t partition, const struct node_id *peer,
+/* An exchange of a partition with a peer that was begun here has ended, or (not `asked`) did not come to
+ * asking the peer. */
+void round_ended(struct antientropyd *a, uint32_t partition, const struct node_id *peer, bool asked,
                  bool agreed, int error);
 
 /* standing.c: what follows from an agreement. */

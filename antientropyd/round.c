@@ -8,7 +8,8 @@
 
 enum {
     LOOK_US = 50000,    /* between looks at what is due */
-    BUSY_US = 100000,   /* before asking again who was busy; and as much again by chance */
+    BUSY_US = 100000,   /* before looking again at what is busy; and as much again by chance */
+    BUSY_DOUBLINGS = 3, /* when it is the peer that says so: each time costs a message both ways */
     AGAIN_US = 1000000, /* before looking again at what is not to be compared yet */
     RETRY_US = 500000,  /* after a failure; doubles */
     RETRY_DOUBLINGS = 6,
@@ -219,7 +220,7 @@ void round_start(struct antientropyd *a)
         on_round(a);
 }
 
-void round_ended(struct antientropyd *a, uint32_t partition, const struct node_id *peer,
+void round_ended(struct antientropyd *a, uint32_t partition, const struct node_id *peer, bool asked,
                  bool agreed, int error)
 {
     struct vnode_info *v = &a->vnodes.info[partition];
@@ -233,10 +234,13 @@ void round_ended(struct antientropyd *a, uint32_t partition, const struct node_i
             continue;
         p->busy = false;
         if (agreed) {
-            p->failures = 0;
+            p->failures = p->refusals = 0;
             p->due_us = now + (change_wants(a, partition) ? AGAIN_US : interval_us(a));
         } else if (error == -ERR_BUSY) {
-            p->due_us = now + BUSY_US + rand_below(&a->rand, BUSY_US);
+            uint64_t wait_us = (uint64_t)BUSY_US << (asked ? p->refusals : 0);
+
+            p->refusals += asked && p->refusals < BUSY_DOUBLINGS;
+            p->due_us = now + wait_us + rand_below(&a->rand, wait_us);
         } else if (error == -ERR_AGAIN) {
             p->due_us = now + AGAIN_US;
         } else {

@@ -211,6 +211,21 @@ static void tell(struct session *s, const struct exchange_stats *stats, bool agr
                   err_text(exchange_error(s->exchange)));
 }
 
+static void on_flush(void *arg, const struct repair *answer)
+{
+    (void)arg;
+    (void)answer; /* the next exchange asks what has come of it */
+}
+
+/* Something has come in: into the tree with it, while other partitions are at work. */
+static void note_filled(struct antientropyd *a, uint32_t partition)
+{
+    struct repair m = {.kind = REPAIR_STATE, .u.STATE = {.partition = partition, .flush = 1}};
+
+    a->vnodes.info[partition].filled_ms = clock_wall_ms();
+    local_ask(a->local, partition, &m, on_flush, NULL);
+}
+
 /* If the exchange is over, draw the conclusions. */
 static void settle(struct session *s)
 {
@@ -233,7 +248,7 @@ static void settle(struct session *s)
     change_received(a, s->partition, stats.news_here,
                     s->peer == NULL ? 0 : peer_bytes(s->peer) - s->bytes_before);
     if (stats.news_here > 0)
-        a->vnodes.info[s->partition].filled_ms = clock_wall_ms();
+        note_filled(a, s->partition);
     if (error == -ERR_FORMAT && s->peer != NULL)
         peer_drop(s->peer);
     uint32_t partition = s->partition;
@@ -246,7 +261,7 @@ static void settle(struct session *s)
     if (agreed)
         standing_agreed(a, partition, &peer, &vnode, as_of);
     if (ours)
-        round_ended(a, partition, &peer, agreed, error);
+        round_ended(a, partition, &peer, true, agreed, error);
 }
 
 /* It has not come to an exchange. */
@@ -265,7 +280,7 @@ static void give_up(struct session *s, int error)
     }
     free_slot(s);
     if (ours)
-        round_ended(a, partition, &peer, false, error);
+        round_ended(a, partition, &peer, false, false, error);
 }
 
 /* ---- the beginning ---- */

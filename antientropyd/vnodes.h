@@ -13,6 +13,7 @@ struct vnode_peer {
     struct node_id id;
     uint64_t due_us;   /* monotonic */
     uint32_t failures; /* in a row */
+    uint32_t refusals; /* for being busy, since the newest agreement; bounded */
     bool busy;         /* being compared now */
 };
 
