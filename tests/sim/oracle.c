@@ -285,10 +285,13 @@ void oracle_seen(struct sim *s, unsigned k, struct slice bytes, struct bits *see
 static void note_primary(struct sim *s, unsigned node, unsigned k, const struct bits *siblings)
 {
     const struct ring_walk *walk = &s->node[0].index.walk[s->key[k].partition];
+    const struct ring_walk *other = &s->node[0].index.other[s->key[k].partition];
     bool primary = false;
 
     for (unsigned i = 0; i < s->key[k].n; i++)
         primary |= walk->member[i] == node && (s->amnesiacs >> node & 1) == 0;
+    /* One that will be none when the partition has moved does not hold back the horizons of the others. */
+    primary &= other->count == 0 || ring_walk_primary(other, (uint16_t)node) >= 0;
     for (unsigned e = 0; primary && e < s->key[k].event_count; e++)
         if (bits_has(siblings, e) && s->key[k].event[e].primary_us == 0)
             s->key[k].event[e].primary_us = s->now;
