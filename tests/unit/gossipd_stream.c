@@ -41,10 +41,11 @@ static int tell(void *arg, enum member_turn turn, struct buf *out)
 {
     struct side *s = arg;
     size_t len = turn == MEMBER_ADDS ? s->adds_len : s->tell_len;
-    uint8_t *p = buf_reserve(out, len);
 
-    memset(p, "QA+"[turn], len);
-    buf_filled(out, len);
+    if (len > 0) {
+        memset(buf_reserve(out, len), "QA+"[turn], len);
+        buf_filled(out, len);
+    }
     s->told += turn == MEMBER_ASKS;
     s->answered += turn == MEMBER_ANSWERS;
     return 0;
