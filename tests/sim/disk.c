@@ -113,6 +113,7 @@ int disk_load(struct worker *w, unsigned key, struct slice *object)
             blob_set(&live->object[key], NULL);
             blob_set(&disk_of(w)->durable.object[key], NULL);
             live->damaged[key] = disk_of(w)->durable.damaged[key] = SOUND;
+            disk_of(w)->mended_us[key] = w->sim->now;
         }
         return -ERR_CORRUPT;
     }

@@ -123,7 +123,7 @@ struct disk {
     struct image live, durable;
     struct blob *flushed[SIM_KEYS]; /* what trees are made of */
     uint64_t stored_us[SIM_KEYS];   /* when the record was last written */
-    uint64_t mended_us[SIM_KEYS];   /* when a damaged record was last written anew */
+    uint64_t mended_us[SIM_KEYS];   /* when a damaged record last went, or was written anew */
     uint64_t dirty_ms[SIM_KEYS];    /* wall time of the first write that is not flushed; 0: none */
     uint64_t hint_ms[SIM_NODES][SIM_KEYS];
     bool used[SIM_PARTITIONS]; /* there has been a vnode before */
