@@ -22,7 +22,7 @@ static const struct {
 };
 enum { BUGS = sizeof bugs / sizeof bugs[0] };
 
-enum { MAX_JOBS = 64, BUG_SEEDS = 600 };
+enum { MAX_JOBS = 64, BUG_SEEDS = 1500 };
 
 struct result {
     bool failed;
