@@ -13,7 +13,8 @@ enum {
     BATCH = 32,       /* positions taken from the store at once */
     SENDS = 64,       /* objects sent in one call, so that clients are served between two */
     STEPS = 512,      /* pairs of target and partition looked at in one call */
-    BURST_US = 100000 /* unused rate is kept for so long */
+    BURST_US = 20000, /* unused rate is kept for so long */
+    GATHER_US = 2000  /* rate is used in portions of so much: a message each costs a packet and a sync */
 };
 #define RETRY_US 200000 /* a target that failed is left alone for so long */
 #define BUSY_US  10000  /* until a link that is backed up is tried again */
@@ -383,6 +384,11 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 uint64_t handoff_tick(struct handoff *h, uint64_t now_us)
 {
     uint32_t steps = STEPS;
@@ -403,7 +409,7 @@ uint64_t handoff_tick(struct handoff *h, uint64_t now_us)
         if (h->batch_at == h->batch_count && !next_batch(h, &steps, now_us))
             return now_us + PAUSE_US;
         if (h->credit_us < cost_us(h))
-            return now_us + cost_us(h) - h->credit_us;
+            return now_us + later(cost_us(h) - h->credit_us, GATHER_US);
         int rc = deliver(h, &h->batch[h->batch_at], now_us);
 
         if (rc == -ERR_BUSY)
