@@ -120,7 +120,8 @@ void link_out_connect(struct link *l);
 int link_out_send(struct link *l, const struct msg *m);
 void link_out_queue(struct link *l); /* have it flushed at the end of the turn */
 void link_out_flush(struct link *l);
-void link_out_fail(struct link *l); /* close, tell of it, try again later */
+void link_out_expect(struct link *l); /* that worker has just called: it is there */
+void link_out_fail(struct link *l);   /* close, tell of it, try again later */
 void link_out_heard(struct link *l);
 void link_out_doubt(struct link *l);
 void link_out_tick(struct link *l, uint64_t now_us);

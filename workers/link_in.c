@@ -110,10 +110,9 @@ static int admit(struct inlink *i, const struct msg_HELLO *h)
     s->stats.accepts++;
     i->in.max = LIMIT_FRAME;
     drop_older(i);
-    /* It is there: if our own link to it waits for its next try, now is the time. */
     struct link *l = link_set_find(s, link_set_member(s, &i->node), i->worker);
-    if (l != NULL && l->state == LINK_WAITING)
-        l->retry_at_us = 0;
+    if (l != NULL)
+        link_out_expect(l);
     return 0;
 }
 

@@ -118,6 +118,19 @@ void link_out_connect(struct link *l)
     l->state = LINK_CONNECTING;
 }
 
+/* Answers to what it asks must not be refused because our own connection has not come back yet: they wait
+ * for it, as they do when a ring is young. */
+void link_out_expect(struct link *l)
+{
+    if (l->failed) {
+        l->failed = false;
+        link_set_verdict(l->set, &l->node, l->worker, true);
+    }
+    l->retry_us = LINK_RETRY_MIN;
+    if (l->state == LINK_WAITING)
+        link_out_connect(l);
+}
+
 /* Is the connection there, and its TLS handshake done if there is one? */
 static bool connected(struct link *l)
 {

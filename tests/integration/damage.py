@@ -235,7 +235,13 @@ def pages_that_are_overwritten_anywhere_in_a_vnode_never_give_wrong_values():
             return False
 
     eventually("all values are there again", whole)
-    equal([x for x in get(three, 1, GONE) if x is not None], [], "deleted values")
+    for _ in range(3):  # two vnodes are damaged: their pages may cost a connection each
+        try:
+            found = get(three, 1, GONE)
+            break
+        except OSError:
+            eventually("the worker is there again", lambda: three.redis(1).close() is None)
+    equal([x for x in found if x is not None], [], "deleted values")
 
 
 finish()
