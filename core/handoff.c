@@ -14,8 +14,7 @@ enum {
     SENDS = 64,       /* objects sent in one call, so that clients are served between two */
     STEPS = 512,      /* pairs of target and partition looked at in one call */
     BURST_US = 20000, /* unused rate is kept for so long */
-    GATHER_US =
-        2000 /* rate is used in portions of so much: a message each costs a packet and a sync */
+    GATHER_US = 2000  /* a portion of the rate: every packet costs the target a sync */
 };
 #define RETRY_US 200000 /* a target that failed is left alone for so long */
 #define BUSY_US  10000  /* until a link that is backed up is tried again */

@@ -1,6 +1,6 @@
 /* How fast work in the background may go while clients have to wait for its sake: requests' 99th
- * percentile of the last while against what it was at rest. Half as much again is too much, so that it stays
- * below twice as much over all. Used by antientropyd for its bytes and by workers for hints; the unit of a
+ * percentile of the last while against what it was at rest. Half as much again is too much: the
+ * aim is less than twice over all, which docs/anti-entropy.md measures. Used by antientropyd for its bytes and by workers for hints; the unit of a
  * budget is its user's. One thread; nothing blocks. */
 #ifndef CLOCKWISE_SHM_PACE_H
 #define CLOCKWISE_SHM_PACE_H
