@@ -355,6 +355,34 @@ static void test_refused(void **state)
     free_world(w);
 }
 
+static void test_answered_at_once(void **state)
+{
+    struct world *w = make_world(2, "secret");
+    struct node *a = &w->node[0], *b = &w->node[1];
+    uint16_t port = b->port;
+
+    (void)state;
+    connect_all(w);
+    for (int round = 0; round < 5; round++) {
+        uint64_t heard;
+
+        stop(b);
+        close(b->listen_fd);
+        UNTIL(w, !link_set_reachable(a->set, 1, 0));
+        run_for(w, 200000); /* a's next tries are far apart by now */
+        listen_on(b, port);
+        start(w, 1);
+        a->next_token = 0;
+        heard = a->messages;
+        show_view(w);
+        assert_int_equal(say(b, 0, 0), 0);
+        UNTIL(w, a->messages > heard);
+        assert_int_equal(say(a, 1, 0), 0);
+        UNTIL(w, b->next_token == 1);
+    }
+    free_world(w);
+}
+
 static void test_frozen(void **state)
 {
     struct world *w = make_world(3, "secret");
@@ -681,6 +709,7 @@ int main(void)
         TEST("large messages pass, and output is bounded", test_large),
         TEST("another secret or another cluster is not let in", test_strangers),
         TEST("a dead worker is told of, skipped, and found again", test_death),
+        TEST("a worker that calls is answered, though it was given up", test_answered_at_once),
         TEST("a refused connection is tried again", test_refused),
         TEST("a frozen worker is skipped and comes back", test_frozen),
         TEST("a doubted worker that is silent is left out until it is heard", test_doubted),
