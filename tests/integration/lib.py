@@ -99,7 +99,8 @@ def reserve(base, nodes):
 
 def free_base(nodes):
     for _ in range(1000):
-        base = random.randrange(10000, 20000, 100)
+        # Peers' ports are 10000 above: nobody's clients' ports may lie among them.
+        base = random.randrange(10000, 20000 - 100 * (nodes + 1), 100)
         if reserve(base, nodes) and ports_free(base, nodes):
             return base
     raise AssertionError("no free ports")
