@@ -18,6 +18,9 @@ BUILD = os.environ.get("CLOCKWISE_BUILD", os.path.join(ROOT, "build"))
 PATIENCE_S = 60
 
 _failed = 0
+_clusters = []  # those that have been started and not destroyed
+LOG_LINES = 15
+LINE_CHARS = 300
 
 
 class Error(Exception):
@@ -36,9 +39,33 @@ def case(function):
         while where.tb_next:
             where = where.tb_next
         print(f"not ok {name}: {type(error).__name__}: {error} (line {where.tb_lineno})", flush=True)
+        last_words()
     else:
         print(f"ok {name}", flush=True)
     return function
+
+
+def last_words():
+    """What the nodes of all clusters have said last, for whoever reads of a failure."""
+    for cluster in _clusters:
+        for k in range(1, cluster.count + 1):
+            try:
+                lines = cluster.log(k).splitlines()[-LOG_LINES:]
+            except OSError:
+                lines = ["has no log"]
+            for line in lines:
+                print(f"# node {k}: {line[:LINE_CHARS]}")
+    sys.stdout.flush()
+
+
+def outside(kind, error, trace):
+    """A failure that is in no case, such as a cluster that does not start, is reported like one in a case."""
+    line = trace.tb_lineno
+    print(f"not ok {os.path.basename(sys.argv[0])}, line {line}: {kind.__name__}: {error}", flush=True)
+    last_words()
+
+
+sys.excepthook = outside
 
 
 def skip(name, reason):
@@ -67,13 +94,17 @@ def equal(got, want, what=""):
 
 
 def ports_free(base, nodes):
+    """Could nodes listen there now? Connections that have ended do not hinder them, so nor do they here."""
     for k in range(1, nodes + 1):
-        for offset in (0, 1, 2, 3, 4, 10000, 10001, 10002, 10003, 10004):
-            with socket.socket() as s:
-                try:
-                    s.bind(("127.0.0.1", base + 100 * k + offset))
-                except OSError:
-                    return False
+        for offset in (0, 1, 2, 3, 4, 9999, 10000, 10001, 10002, 10003, 10004):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as s:
+                    if kind == socket.SOCK_STREAM:
+                        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    try:
+                        s.bind(("127.0.0.1", base + 100 * k + offset))
+                    except OSError:
+                        return False
     return True
 
 
@@ -98,12 +129,13 @@ def reserve(base, nodes):
 
 
 def free_base(nodes):
+    """Where the ports of some nodes begin, as scripts/cluster counts them. A node takes less than ten."""
     for _ in range(1000):
         # Peers' ports are 10000 above: nobody's clients' ports may lie among them.
-        base = random.randrange(10000, 20000 - 100 * (nodes + 1), 100)
+        base = random.randrange(10000, 20000 - 100 * (nodes + 1), 10)
         if reserve(base, nodes) and ports_free(base, nodes):
             return base
-    raise AssertionError("no free ports")
+    raise AssertionError(f"no free ports for {nodes} nodes between 10000 and 20000")
 
 
 class Redis:
@@ -194,6 +226,7 @@ class Cluster:
         self.base = free_base(nodes + spare)
         self.dir = tempfile.mkdtemp(prefix="cw-")
         self.count = nodes
+        _clusters.append(self)
         atexit.register(self.destroy)
         self.up(nodes, workers, options)
 
@@ -207,12 +240,14 @@ class Cluster:
         command = [os.path.join(ROOT, "scripts", "cluster"), verb, "-d", self.dir, *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180)
         if done.returncode != 0:
-            raise AssertionError(f"cluster {verb}: {done.stderr[-3000:]}")
+            raise AssertionError(f"cluster {verb}: {done.stdout}{done.stderr}".rstrip())
         return done.stdout
 
     def destroy(self):
         with contextlib.suppress(Exception):
             self.run("down")
+        if self in _clusters:
+            _clusters.remove(self)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def port(self, k):

@@ -9,7 +9,7 @@ import subprocess
 
 from lib import BUILD, Cluster, Error, case, equal, eventually, finish
 
-cluster = Cluster(nodes=3, workers=2, options=["suspicion_timeout=2s", "probe_interval=500ms", "secret=shared"])
+cluster = Cluster(nodes=3, workers=2, spare=1, options=["suspicion_timeout=2s", "probe_interval=500ms", "secret=shared"])
 
 
 def ring(k):
@@ -32,7 +32,7 @@ def impostor(name, change):
     os.makedirs(os.path.join(home, "data"))
     with open(os.path.join(cluster.dir, "3", "node.conf")) as f:
         text = f.read()
-    base, mine = cluster.base + 300, cluster.base + 450
+    base, mine = cluster.base + 300, cluster.base + 400
     text = text.replace(os.path.join(cluster.dir, "3"), home)
     for key, offset in (("port", 0), ("worker_port", 1), ("peer_port", 10001), ("gossip_port", 10000),
                         ("repair_port", 9999)):
