@@ -1,5 +1,6 @@
 /* COMMAND: what the command table says about itself; and HELP of every container. Runs in workers. */
 #include "workers/cmd.h"
+#include "workers/command_args.h"
 #include "workers/glob.h"
 
 #include <stdio.h>
@@ -256,13 +257,17 @@ static void write_docs(struct resp_out *out, const struct command *c)
     size_t subs = command_is_sub(c) ? 0 : count_subs(c);
 
     resp_text(out, c->name);
-    resp_map(out, subs > 0 ? 4 : 3);
+    resp_map(out, 3u + (c->arguments[0] != '\0') + (subs > 0));
     resp_text(out, "summary");
     resp_text(out, c->summary);
     resp_text(out, "since");
     resp_text(out, c->since);
     resp_text(out, "group");
     resp_text(out, c->group);
+    if (c->arguments[0] != '\0') {
+        resp_text(out, "arguments");
+        command_args_write(out, c->arguments);
+    }
     if (subs == 0)
         return;
     resp_text(out, "subcommands");

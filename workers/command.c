@@ -14,8 +14,7 @@
 #define NAME_MAX_LEN 32
 
 static const struct command commands[] = {
-#define COMMAND(name, run, arity, flags, first, last, step, acl, group, since, summary)            \
-    {name, run, arity, flags, first, last, step, acl, group, since, summary},
+#define COMMAND(...) {__VA_ARGS__},
 #include "workers/command.def"
 #undef COMMAND
 };

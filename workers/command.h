@@ -55,6 +55,7 @@ struct command {
     int first, last, step; /* keys, as in COMMAND */
     uint32_t acl;          /* enum command_acl, beyond what the flags imply */
     const char *group, *since, *summary;
+    const char *arguments; /* in the notation of command_args.h */
 };
 
 /* Build the index. Call once before anything else here. */

@@ -3,30 +3,14 @@
 bytes. What a node refuses by design is left out. SEED chooses the run."""
 import os
 import random
-import shutil
 import socket
-import subprocess
-import tempfile
 
-from lib import Cluster, Error, Redis, case, equal, eventually, finish, skip
+import lib_redis_server
+from lib import Cluster, Error, Redis, case, equal, finish, skip
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
 dice = random.Random(SEED)
 FUTURE = 4000000000
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def answers(port):
-    try:
-        with Redis(port, timeout=2) as r:
-            return r("PING") == "PONG"
-    except OSError:
-        return False
 
 
 def key():
@@ -200,15 +184,8 @@ def compare(theirs, ours, rounds):
 
 
 def with_redis_server():
-    folder = tempfile.mkdtemp(prefix="cw-redis-")
-    port = free_port()
-    server = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-                               "--databases", "1", "--dir", folder],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     cluster = Cluster(nodes=1, workers=2, options=["n=1", "r=1", "w=1", "allow_flush=yes"])
-    try:
-        eventually("redis-server answers", lambda: answers(port))
-
+    with lib_redis_server.running() as port:
         @case
         def a_node_answers_random_commands_as_redis_does():
             compare(port, cluster.port(1), int(os.environ.get("ROUNDS", "200")))
@@ -239,13 +216,9 @@ def with_redis_server():
                     ours("RESTORE", "list", 0, theirs("DUMP", "list"), "REPLACE")
                 except Error as error:
                     equal("strings only" in str(error), True, str(error))
-    finally:
-        server.kill()
-        server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-if shutil.which("redis-server") is None:
+if not lib_redis_server.installed():
     skip("a node answers random commands as redis does", "redis-server is not installed")
 else:
     with_redis_server()

@@ -128,6 +128,19 @@ static void commands_describe_themselves(void **state)
     EXPECT("COMMAND FOO", "-ERR unknown subcommand 'FOO'. Try COMMAND HELP.\r\n");
     put_text(fd, "COMMAND\r\n");
     assert_memory_equal(got(fd), "*", 1);
+    EXPECT("COMMAND DOCS command|list",
+           "*2\r\n$12\r\ncommand|list\r\n*8\r\n$7\r\nsummary\r\n$17\r\nNames of commands\r\n"
+           "$5\r\nsince\r\n$5\r\n7.0.0\r\n$5\r\ngroup\r\n$6\r\nserver\r\n$9\r\narguments\r\n*1\r\n"
+           "*10\r\n$4\r\nname\r\n$8\r\nfilterby\r\n$4\r\ntype\r\n$5\r\noneof\r\n"
+           "$5\r\ntoken\r\n$8\r\nFILTERBY\r\n$5\r\nflags\r\n*1\r\n+optional\r\n"
+           "$9\r\narguments\r\n*3\r\n"
+           "*6\r\n$4\r\nname\r\n$11\r\nmodule-name\r\n$4\r\ntype\r\n$6\r\nstring\r\n"
+           "$5\r\ntoken\r\n$6\r\nMODULE\r\n"
+           "*6\r\n$4\r\nname\r\n$8\r\ncategory\r\n$4\r\ntype\r\n$6\r\nstring\r\n"
+           "$5\r\ntoken\r\n$6\r\nACLCAT\r\n"
+           "*6\r\n$4\r\nname\r\n$7\r\npattern\r\n$4\r\ntype\r\n$7\r\npattern\r\n"
+           "$5\r\ntoken\r\n$7\r\nPATTERN\r\n");
+    /* The notation of each of them is read. */
     put_text(fd, "COMMAND DOCS\r\n");
     assert_memory_equal(got(fd), "*", 1);
     put_text(fd, "INFO\r\n");
