@@ -58,6 +58,7 @@ static void publish_peers(struct antientropyd *a)
     counter_set(a->counters, CTR_repair_bytes_in, s.bytes_in);
     counter_set(a->counters, CTR_repair_bad, s.dropped);
     counter_set(a->counters, CTR_repair_denied, s.denied);
+    counter_set(a->counters, CTR_repair_peers_older, s.older);
 }
 
 static void say_status(struct antientropyd *a)
@@ -176,6 +177,8 @@ static void open_connections(struct antientropyd *a)
                                .incarnation = a->child.incarnation,
                                .cluster = a->conf.cluster.name,
                                .secret = a->conf.cluster.secret,
+                               .protocol = {.oldest = (uint8_t)a->conf.cluster.protocol_min,
+                                            .newest = (uint8_t)a->conf.cluster.protocol_max},
                                .listen_fd = child_fd(&a->child, "repair")};
     struct peers_events events = {
         .arg = a, .on_message = session_message, .on_lost = session_peer_lost};

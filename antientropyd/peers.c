@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 enum {
-    PROTOCOL = 1,
     NONCE = 16,
     STRANGERS = 32,        /* connections that have not proved anything */
     STRANGER_FRAME = 4096, /* and their largest message */
@@ -49,6 +48,7 @@ struct peer {
     bool ours, greeted, known; /* we called; they said HELLO; they proved it */
     uint64_t begun_us, bytes;
     uint64_t incarnation; /* that they claim */
+    uint8_t protocol;     /* that both speak; 0: not known yet */
     uint8_t nonce[NONCE], their_nonce[NONCE];
 };
 
@@ -107,6 +107,7 @@ void peer_drop(struct peer *p)
     buf_free(&p->out);
     if (!p->ours && !p->known)
         s->strangers--;
+    s->stats.older -= p->known && p->protocol < s->conf.protocol.newest;
     loop_defer(s->loop, &s->reap_task, reap, s);
 }
 
@@ -134,7 +135,7 @@ static int say_hello(struct peer *p, bool with_proof)
     const struct peers *s = p->set;
     uint8_t proof[MAC_BYTES];
     struct repair m = {.kind = REPAIR_HELLO,
-                       .u.HELLO = {.protocol = PROTOCOL,
+                       .u.HELLO = {.protocol = protocol_pack(s->conf.protocol),
                                    .cluster = slice_str(s->conf.cluster),
                                    .node = slice_of(s->conf.self.b, NODE_ID_BYTES),
                                    .incarnation = s->conf.incarnation,
@@ -152,7 +153,7 @@ static int check_hello(const struct peers *s, const struct repair_HELLO *h)
 {
     if (h->node.len != NODE_ID_BYTES || h->nonce.len != NONCE || h->cluster.len >= LIMIT_NAME)
         return -ERR_FORMAT;
-    if (h->protocol < 1)
+    if (protocol_common(s->conf.protocol, protocol_unpack(h->protocol)) == 0)
         return -ERR_VERSION;
     return slice_equal(h->cluster, slice_str(s->conf.cluster)) ? 0 : -ERR_DENIED;
 }
@@ -191,9 +192,11 @@ static int greet(struct peer *p, const struct repair_HELLO *h)
     return say_hello(p, true);
 }
 
-static void be_known(struct peer *p)
+static void be_known(struct peer *p, const struct repair_HELLO *h)
 {
     p->known = true;
+    p->protocol = protocol_common(p->set->conf.protocol, protocol_unpack(h->protocol));
+    p->set->stats.older += p->protocol < p->set->conf.protocol.newest;
     p->state = PEER_UP;
     p->in.max = LIMIT_FRAME;
 }
@@ -209,7 +212,7 @@ static int admit(struct peer *p, const struct repair_HELLO *h)
     if (rc != 0)
         return rc;
     p->set->strangers--;
-    be_known(p);
+    be_known(p, h);
     return 0;
 }
 
@@ -224,7 +227,7 @@ static int hear(struct peer *p, const struct repair_HELLO *h)
     rc = verify(p, h);
     if (rc != 0)
         return rc;
-    be_known(p);
+    be_known(p, h);
     return say_hello(p, true);
 }
 

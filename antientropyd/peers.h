@@ -5,6 +5,7 @@
 #ifndef CLOCKWISE_ANTIENTROPYD_PEERS_H
 #define CLOCKWISE_ANTIENTROPYD_PEERS_H
 
+#include "core/protocol.h"
 #include "core/repair.h"
 #include "core/ring.h"
 #include "ipc/loop.h"
@@ -17,8 +18,9 @@ struct peers_conf {
     struct node_id self;
     uint64_t incarnation;
     const char *cluster, *secret; /* borrowed */
-    int listen_fd;                /* -1: nobody can call */
-    struct tls_context *tls;      /* NULL: plain */
+    struct protocol_range protocol;
+    int listen_fd;           /* -1: nobody can call */
+    struct tls_context *tls; /* NULL: plain */
 };
 
 struct peers_events {
@@ -31,6 +33,7 @@ struct peers_events {
 
 struct peers_stats {
     uint64_t bytes_out, bytes_in, dropped, denied;
+    uint32_t older; /* connections, now, that speak an older protocol version than we could */
 };
 
 /* NULL without memory. */

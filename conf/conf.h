@@ -7,6 +7,7 @@
 #define CLOCKWISE_CONF_CONF_H
 
 #include "core/limits.h"
+#include "core/protocol.h"
 
 #include <stdbool.h>
 #include <stddef.h>

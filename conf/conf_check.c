@@ -70,6 +70,8 @@ int conf_resolve(struct conf *c, unsigned *blame, char reason[CONF_ERROR])
         c->node.gossip_port = c->node.port + 10000;
     if (c->node.repair_port == 0)
         c->node.repair_port = c->node.port + 9999;
+    if (c->cluster.protocol_max == 0)
+        c->cluster.protocol_max = PROTOCOL_NEWEST;
     if (c->node.announce[0] == 0)
         memcpy(c->node.announce, c->node.bind, sizeof c->node.announce);
     resolve_name(c);
@@ -189,6 +191,10 @@ int conf_check(const struct conf *c, unsigned *blame, char reason[CONF_ERROR])
                          "a segment is larger than write_buffer_total");
     if (strcmp(c->node.data_dir, c->node.runtime_dir) == 0)
         return blame_key(blame, CONF_node_runtime_dir, reason, "is the same as data_dir");
+    if (c->cluster.protocol_min > c->cluster.protocol_max)
+        return blame_key(blame, CONF_cluster_protocol_min, reason,
+                         "%u is more than protocol_max (%u)", c->cluster.protocol_min,
+                         c->cluster.protocol_max);
     if ((rc = check_ports(c, blame, reason)) != 0)
         return rc;
     if ((rc = check_quorums(c, blame, reason)) != 0)

@@ -23,7 +23,10 @@ void member_init(struct membership *m, void *memory, uint32_t rows, const struct
     memset(&m->row[0], 0, sizeof m->row[0]);
     m->row[0].m = *self;
     m->row[0].m.state = MEMBER_ALIVE;
-    m->row[0].m.protocol = MEMBER_PROTOCOL;
+    if (self->protocol == 0) {
+        m->row[0].m.protocol = PROTOCOL_NEWEST;
+        m->row[0].m.protocol_oldest = PROTOCOL_OLDEST;
+    }
     m->row[0].m.incarnation = wall_ms;
     member_index_add(m, &m->row[0]);
     m->ring.q_bits = conf->q_bits;
@@ -44,16 +47,19 @@ void member_hint_down(struct membership *m, const struct node_id *id, uint64_t n
 }
 
 /* A refusal that lasts is final; one that passes was about an address that we have just left. */
-static void take_refusal(struct membership *m, const struct gossip_REFUSED *g, uint64_t now_us)
+void member_note_refusal(struct membership *m, uint32_t reason, uint64_t now_us)
 {
+    const char *text = reason == GOSSIP_REFUSED_NAME ? "another member has this node's name"
+                       : reason == GOSSIP_REFUSED_VERSION
+                           ? "this node and the cluster have no protocol version in common"
+                           : "another living member has this node's id";
+
     if (now_us > m->refused_us + m->conf.suspicion_us)
         m->refused_since_us = now_us;
     m->refused_us = now_us;
     if (now_us < m->refused_since_us + 2 * m->conf.suspicion_us)
         return;
-    m->host.refused(m->host.arg, g->reason == GOSSIP_REFUSED_NAME
-                                     ? "another member has this node's name"
-                                     : "another living member has this node's id");
+    m->host.refused(m->host.arg, text);
 }
 
 int member_receive(struct membership *m, const struct node_id *sender,
@@ -83,7 +89,7 @@ int member_receive(struct membership *m, const struct node_id *sender,
         member_take_nack(m, &g->u.NACK);
         break;
     case GOSSIP_SYNC:
-        member_take_sync(m, &g->u.SYNC);
+        member_take_sync(m, sender, &g->u.SYNC);
         break;
     case GOSSIP_NEWS:
         rc = member_take_news(m, sender, from, &g->u.NEWS, now_us);
@@ -101,7 +107,7 @@ int member_receive(struct membership *m, const struct node_id *sender,
         rc = member_take_digest(m, row, from, &g->u.DIGEST, now_us);
         break;
     case GOSSIP_REFUSED:
-        take_refusal(m, &g->u.REFUSED, now_us);
+        member_note_refusal(m, g->u.REFUSED.reason, now_us);
         break;
     default:
         rc = -ERR_FORMAT;

@@ -31,11 +31,10 @@
 
 #include "base/rand.h"
 #include "core/gossip.h"
+#include "core/protocol.h"
 #include "core/ring_change.h"
 
 #define MEMBER_SEEDS      32
-#define MEMBER_PROTOCOL   2  /* highest protocol version that this build speaks */
-#define MEMBER_CHANGES    2  /* the first one that knows how a ring is changed */
 #define MEMBER_HISTORY    16 /* versions of the ring that are remembered */
 #define MEMBER_CONFIRMERS 4
 #define MEMBER_CHECKS     8
@@ -127,6 +126,7 @@ struct member_ring {
     X(refutations)                                                                                 \
     X(own_pauses)                                                                                  \
     X(ahead)                                                                                       \
+    X(incompatible)                                                                                \
     X(lost)                                                                                        \
     X(bad)
 enum member_count {
@@ -209,6 +209,7 @@ struct membership {
     bool sync_ring;                          /* our ring is newer than theirs */
     bool sync_older;                         /* it is older */
     bool sync_staged;                        /* our staged changes are newer */
+    struct node_id sync_sender;              /* whose packet it was */
     bool stream_asked;                       /* it was a probe */
     uint64_t stream_sequence;
     uint32_t sync_round;
@@ -220,8 +221,8 @@ struct membership {
 size_t member_memory(uint32_t rows);
 
 /* memory: member_memory(rows) bytes, aligned as malloc() does, borrowed for good. rows: 1 to
- * MEMBER_MOST. self: id, name, addresses, workers, weight, zone; its incarnation is set from
- * wall_ms. */
+ * MEMBER_MOST. self: id, name, addresses, workers, weight, zone, protocol versions (0: what this
+ * build speaks); its incarnation is set from wall_ms. */
 void member_init(struct membership *m, void *memory, uint32_t rows, const struct member_conf *conf,
                  const struct member_host *host, const struct member *self, uint64_t wall_ms,
                  uint64_t seed);

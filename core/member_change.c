@@ -192,7 +192,7 @@ int member_plan_changes(struct membership *m, const struct ring_change *list, ui
 
 uint8_t member_common_protocol(const struct membership *m)
 {
-    uint8_t lowest = MEMBER_PROTOCOL;
+    uint8_t lowest = m->row[0].m.protocol;
 
     for (uint16_t i = 0; i < m->ring.count; i++) {
         const struct member_row *row = member_find(m, &m->ring.id[i]);
@@ -233,10 +233,14 @@ static int commit(struct membership *m, const struct ring_change *list, uint32_t
 {
     if (!plan->sound)
         return -ERR_DENIED;
-    for (uint16_t i = 0; i < plan->then->member_count; i++)
-        if (plan->then->members[i].state < MEMBER_FAULTY &&
-            plan->then->members[i].protocol < MEMBER_CHANGES)
+    for (uint16_t i = 0; i < plan->then->member_count; i++) {
+        const struct member *who = &plan->then->members[i];
+
+        /* One that is faulty takes part when it is back. */
+        if (who->state != MEMBER_LEFT && who->going != MEMBER_GONE && who->protocol != 0 &&
+            who->protocol < PROTOCOL_CHANGES)
             return -ERR_VERSION;
+    }
     adopt(m, plan->then);
     m->ring.change_count = (uint8_t)count;
     memcpy(m->ring.change, list, count * sizeof list[0]);

@@ -30,6 +30,9 @@ void member_spread_no_more(struct membership *m, struct member_row *row);
 /* Rows with news, freshest first, those told longest ago first among these: at most `size`. */
 unsigned member_news_list(struct membership *m, struct member_row **out, unsigned size);
 
+/* member.c: somebody says, or this node sees, that the cluster cannot have it (enum gossip_refusal). */
+void member_note_refusal(struct membership *m, uint32_t reason, uint64_t now_us);
+
 /* member_news.c */
 bool member_same_place(const struct member *a, const struct member *b);
 /* Take a row's state over and let everyone know. */
@@ -40,7 +43,8 @@ int member_take_news(struct membership *m, const struct node_id *sender,
                      uint64_t now_us);
 
 /* member_sync.c */
-void member_take_sync(struct membership *m, const struct gossip_SYNC *g);
+void member_take_sync(struct membership *m, const struct node_id *sender,
+                      const struct gossip_SYNC *g);
 int member_take_digest(struct membership *m, struct member_row *row,
                        const struct member_endpoint *from, const struct gossip_DIGEST *g,
                        uint64_t now_us);

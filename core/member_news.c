@@ -56,6 +56,7 @@ struct gossip member_news_of(const struct membership *all, const struct member_r
                    .weight = m->weight,
                    .state = m->state,
                    .protocol = m->protocol,
+                   .protocol_oldest = m->protocol_oldest,
                    .incarnation = m->incarnation,
                    .by = accuser_of(all, row),
                    .repair_port = m->repair_port},
@@ -98,6 +99,7 @@ static int read_news(const struct gossip_NEWS *g, struct member *out)
     out->weight = (uint16_t)g->weight;
     out->state = g->state;
     out->protocol = g->protocol;
+    out->protocol_oldest = g->protocol_oldest > 0 ? g->protocol_oldest : 1;
     out->incarnation = g->incarnation;
     return 0;
 }
@@ -147,6 +149,47 @@ static bool has_precedence(const struct membership *m, const struct member *news
     if (named->m.state >= MEMBER_FAULTY && !named_owns)
         return true;
     return news->incarnation < named->m.incarnation;
+}
+
+static struct protocol_range speaks(const struct member *m)
+{
+    return (struct protocol_range){.oldest = m->protocol_oldest, .newest = m->protocol};
+}
+
+/* Can this member speak with all others of the ring, and with us? Everybody has the same ring and
+ * judges alike. */
+static bool is_compatible(const struct membership *m, const struct member *news)
+{
+    const struct member_row *known = member_find(m, &news->id);
+    struct protocol_range all = speaks(&m->row[0].m);
+
+    if (known != NULL && known->m.protocol == news->protocol &&
+        known->m.protocol_oldest == news->protocol_oldest)
+        return true;
+    for (uint16_t i = 0; i < m->ring.count; i++) {
+        const struct member_row *row = member_find(m, &m->ring.id[i]);
+
+        if (m->ring.left[i] || row == NULL || row == known || row->m.protocol == 0)
+            continue;
+        all.oldest = row->m.protocol_oldest > all.oldest ? row->m.protocol_oldest : all.oldest;
+        all.newest = row->m.protocol < all.newest ? row->m.protocol : all.newest;
+    }
+    return protocol_common(all, speaks(news)) != 0;
+}
+
+/* Of two that have no version in common one has to go, as of two with one name. */
+static void take_incompatible(struct membership *m, const struct node_id *sender,
+                              const struct member_endpoint *from, const struct member *news,
+                              uint64_t now_us)
+{
+    if (node_id_is_zero(sender) || news->state >= MEMBER_FAULTY)
+        return; /* what an earlier run has saved; or it is not there */
+    m->counts[MEMBER_COUNT_incompatible]++;
+    if (protocol_common(speaks(&m->row[0].m), speaks(news)) == 0 &&
+        has_precedence(m, news, &m->row[0]))
+        member_note_refusal(m, GOSSIP_REFUSED_VERSION, now_us);
+    else if (node_id_equal(sender, &news->id))
+        refuse(m, from, GOSSIP_REFUSED_VERSION);
 }
 
 /* News of a member that is not known by its id. Returns the row that it goes to, or NULL. */
@@ -289,6 +332,9 @@ int member_take_news(struct membership *m, const struct node_id *sender,
     struct member_row *row = member_find(m, &news.id);
     if (row == &m->row[0]) {
         take_own_news(m, sender, from, &news);
+    } else if (!is_compatible(m, &news)) {
+        take_incompatible(m, sender, from, &news, now_us);
+        return 0;
     } else if (row == NULL) {
         row = admit(m, sender, from, &news, now_us);
         if (row == NULL)

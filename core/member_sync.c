@@ -44,8 +44,10 @@ int member_take_digest(struct membership *m, struct member_row *row,
 }
 
 /* Which groups differ? Hashes that are missing differ. */
-void member_take_sync(struct membership *m, const struct gossip_SYNC *g)
+void member_take_sync(struct membership *m, const struct node_id *sender,
+                      const struct gossip_SYNC *g)
 {
+    m->sync_sender = *sender;
     m->sync_round++;
     m->sync_groups = 0;
     for (unsigned i = 0; i < MEMBER_GROUPS; i++)
@@ -91,6 +93,15 @@ static void tell_ring(const struct membership *m, const struct telling *t)
         tell(t, member_ring_message(m, &bytes));
 }
 
+/* Would the other side of the exchange understand what is said of changes? */
+static bool knows_changes(struct membership *m)
+{
+    const struct member_row *other = member_find(m, &m->sync_sender);
+
+    return m->row[0].m.protocol >= PROTOCOL_CHANGES &&
+           (other == NULL || other->m.protocol >= PROTOCOL_CHANGES);
+}
+
 /* The members of the groups that differ, but for those that the other side has just told us of. */
 static void tell_difference(struct membership *m, const struct telling *t)
 {
@@ -99,9 +110,9 @@ static void tell_difference(struct membership *m, const struct telling *t)
             tell(t, member_news_of(m, &m->row[i]));
     if (m->sync_ring)
         tell_ring(m, t);
-    if (!m->sync_older)
+    if (!m->sync_older && knows_changes(m))
         member_tell_changes(m, m->sync_steps, false, t->emit, t->arg);
-    if (m->sync_staged)
+    if (m->sync_staged && knows_changes(m))
         member_tell_changes(m, NULL, true, t->emit, t->arg);
     m->sync_groups = 0;
     m->sync_ring = m->sync_staged = false;

@@ -60,13 +60,13 @@ struct member {
     uint16_t gossip_port;
     uint16_t workers;
     uint16_t weight;
-    uint8_t state; /* enum member_state, as this node sees it */
-    uint8_t protocol;
-    uint16_t repair_port; /* antientropyd's; 0: not announced */
-    uint64_t incarnation; /* SWIM incarnation */
-    uint8_t going;        /* enum member_going */
+    uint8_t state;                     /* enum member_state, as this node sees it */
+    uint8_t protocol, protocol_oldest; /* what it speaks: core/protocol.h; newest 0: not known */
+    uint16_t repair_port;              /* antientropyd's; 0: not announced */
+    uint64_t incarnation;              /* SWIM incarnation */
+    uint8_t going;                     /* enum member_going */
     uint8_t lingers; /* MEMBER_LEFT, but it is still there, to hand on what it owes to others */
-    uint8_t spare[6];
+    uint8_t spare[5];
 };
 
 struct ring_view {

@@ -52,10 +52,13 @@ struct gossipd {
     struct ring_seg ring_seg;
     struct gossip_seg gossip_seg;
     struct counter_block *counters;
-    struct ring_view view;              /* as published last */
-    struct gossip_view gossip_view;     /* likewise */
-    bool changed, ring_changed;         /* since then */
-    uint64_t ahead_said, ahead_said_us; /* news ignored, as last logged, and when */
+    struct ring_view view;          /* as published last */
+    struct gossip_view gossip_view; /* likewise */
+    bool changed, ring_changed;     /* since then */
+    /* News ignored, as last logged, and when. */
+    struct ignored {
+        uint64_t said, said_us;
+    } ahead, incompatible;
 
     int udp_fd, notify_fd;
     struct loop_watch udp_watch, notify_watch;

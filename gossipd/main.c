@@ -270,6 +270,8 @@ static void fill_self(struct gossipd *g, const struct node_view *node, struct me
     self->repair_port = (uint16_t)c->node.repair_port;
     self->workers = (uint16_t)c->node.workers;
     self->weight = (uint16_t)c->node.weight;
+    self->protocol = (uint8_t)c->cluster.protocol_max;
+    self->protocol_oldest = (uint8_t)c->cluster.protocol_min;
 }
 
 static void fill_conf(const struct conf *c, struct member_conf *out)

@@ -15,6 +15,7 @@ static void count(struct gossipd *g)
         [MEMBER_COUNT_indirect_probes] = CTR_gossip_indirect_probes,
         [MEMBER_COUNT_stream_probes] = CTR_gossip_stream_probes,
         [MEMBER_COUNT_ahead] = CTR_gossip_ahead,
+        [MEMBER_COUNT_incompatible] = CTR_gossip_incompatible,
         [MEMBER_COUNT_lost] = CTR_ring_changes_lost,
         [MEMBER_COUNT_probes_failed] = CTR_gossip_probes_failed,
         [MEMBER_COUNT_suspicions] = CTR_gossip_suspicions,
@@ -119,18 +120,17 @@ void gossipd_changed(struct gossipd *g, bool ring)
 #define PUBLISH_US   1000000u
 #define SAY_AGAIN_US 60000000u
 
-/* Somebody's clock is wrong, or ours. */
-static void say_ahead(struct gossipd *g)
+/* Say that news was ignored, and why, but not too often. */
+static void say_ignored(struct gossipd *g, enum member_count which, struct ignored *i,
+                        const char *why)
 {
-    uint64_t ahead = g->members.counts[MEMBER_COUNT_ahead], now = loop_now_us(g->loop);
+    uint64_t count = g->members.counts[which], now = loop_now_us(g->loop);
 
-    if (ahead == g->ahead_said || (g->ahead_said_us != 0 && now < g->ahead_said_us + SAY_AGAIN_US))
+    if (count == i->said || (i->said_us != 0 && now < i->said_us + SAY_AGAIN_US))
         return;
-    log_warn("%llu times news of a member was ignored because its incarnation is more than a day "
-             "ahead of this node's clock: one of the clocks is wrong",
-             (unsigned long long)(ahead - g->ahead_said));
-    g->ahead_said = ahead;
-    g->ahead_said_us = now;
+    log_warn("%llu times news of a member was ignored because %s",
+             (unsigned long long)(count - i->said), why);
+    *i = (struct ignored){.said = count, .said_us = now};
 }
 
 static void on_publish_timer(void *arg)
@@ -138,7 +138,11 @@ static void on_publish_timer(void *arg)
     struct gossipd *g = arg;
 
     member_set_wall(&g->members, clock_wall_ms());
-    say_ahead(g);
+    say_ignored(g, MEMBER_COUNT_ahead, &g->ahead,
+                "its incarnation is more than a day ahead of this node's clock: one of the clocks "
+                "is wrong");
+    say_ignored(g, MEMBER_COUNT_incompatible, &g->incompatible,
+                "it and the cluster have no protocol version in common");
     count(g);
     fill_gossip_view(g);
     gossip_seg_publish(&g->gossip_seg, &g->gossip_view);

@@ -40,7 +40,7 @@ int link_hello_append(const struct link_set *s, struct buf *out, enum link_role 
     uint8_t proof[MAC_BYTES];
     const uint8_t *own = role == LINK_CALLER ? caller_nonce : called_nonce;
     struct msg m = {.kind = MSG_HELLO,
-                    .u.HELLO = {.protocol = LINK_PROTOCOL,
+                    .u.HELLO = {.protocol = protocol_pack(s->conf.protocol),
                                 .cluster = slice_str(s->conf.cluster),
                                 .node = slice_of(s->conf.self.b, NODE_ID_BYTES),
                                 .worker = s->conf.worker,
@@ -60,7 +60,7 @@ int link_hello_check(const struct link_set *s, const struct msg_HELLO *h)
     if (h->node.len != NODE_ID_BYTES || h->nonce.len != LINK_NONCE ||
         h->cluster.len >= LIMIT_NAME || h->worker >= LIMIT_WORKERS)
         return -ERR_FORMAT;
-    if (h->protocol < 1)
+    if (protocol_common(s->conf.protocol, protocol_unpack(h->protocol)) == 0)
         return -ERR_VERSION;
     if (!slice_equal(h->cluster, slice_str(s->conf.cluster)))
         return -ERR_DENIED;

@@ -10,7 +10,6 @@
 #include "workers/link_set.h"
 
 #define LINK_NONCE      16
-#define LINK_PROTOCOL   1
 #define LINK_RETRY_MIN  10000u /* microseconds; doubles up to the next */
 #define LINK_RETRY_MAX  1000000u
 #define LINK_GRACE      2000000u /* a new link may be turned away for so long */
@@ -31,6 +30,7 @@ struct link {
     struct link_set *set;
     struct node_id node;
     uint16_t member, worker; /* member in the newest view */
+    uint8_t protocol;        /* that both speak; 0: never connected yet */
     char address[LIMIT_ADDR];
     uint16_t port;
     enum link_state state;

@@ -37,13 +37,20 @@ void link_out_init(struct link *l, struct link_set *s, uint16_t member, uint16_t
     s->stats.links_known++;
 }
 
+static bool is_older(const struct link *l)
+{
+    return l->protocol < l->set->conf.protocol.newest;
+}
+
 /* Close the socket; no callback. */
 static void hang_up(struct link *l)
 {
     if (l->wire.fd < 0)
         return;
-    if (l->state == LINK_UP)
+    if (l->state == LINK_UP) {
         l->set->stats.links_up--;
+        l->set->stats.links_older -= is_older(l);
+    }
     loop_remove(l->set->loop, &l->watch);
     wire_close(&l->wire);
     l->state = LINK_WAITING;
@@ -193,7 +200,9 @@ static int finish_greeting(struct link *l, const struct msg *m)
         return rc;
     l->state = LINK_UP;
     l->ever_up = true;
+    l->protocol = protocol_common(s->conf.protocol, protocol_unpack(h->protocol));
     s->stats.links_up++;
+    s->stats.links_older += is_older(l);
     s->stats.connects++;
     l->retry_us = LINK_RETRY_MIN;
     l->heard_us = clock_mono_us();
@@ -246,11 +255,17 @@ void link_out_flush(struct link *l)
     want_write(l, rc == 0);
 }
 
+/* The first protocol version that knows a message; whoever gets one that it does not know hangs up. */
+static uint8_t known_since(const struct msg *m)
+{
+    return m->kind == MSG_SHOW || m->kind == MSG_SHOWN ? PROTOCOL_SHOW : 0;
+}
+
 int link_out_send(struct link *l, const struct msg *m)
 {
     struct link_set *s = l->set;
 
-    if (l->failed)
+    if (l->failed || l->protocol < known_since(m))
         return -ERR_UNAVAILABLE;
     int rc = frame_append_msg(&l->out, m);
     if (rc == -ERR_LIMIT && buf_len(&l->out) > 0) {

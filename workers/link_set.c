@@ -281,6 +281,8 @@ int link_set_open(struct link_set **out, const struct link_set_conf *conf,
     s->conf = *conf;
     if (s->conf.peer_timeout_ms == 0)
         s->conf.peer_timeout_ms = 500;
+    if (s->conf.protocol.newest == 0)
+        s->conf.protocol = (struct protocol_range){PROTOCOL_OLDEST, PROTOCOL_NEWEST};
     s->events = *events;
     s->loop = loop;
     s->codec = msg_codec_new();

@@ -16,6 +16,7 @@
 #define CLOCKWISE_WORKERS_LINK_SET_H
 
 #include "core/msg.h"
+#include "core/protocol.h"
 #include "core/ring.h"
 #include "ipc/loop.h"
 #include "ipc/tls.h"
@@ -39,16 +40,17 @@ struct link_set_events {
 struct link_set_conf {
     struct node_id self;
     char cluster[LIMIT_NAME];
-    char secret[LIMIT_NAME * 2]; /* empty: peers prove nothing */
-    uint16_t worker;             /* own index */
-    uint16_t workers;            /* of this node */
-    uint64_t incarnation;        /* of this process */
-    uint32_t peer_timeout_ms;    /* 0: 500 */
-    int listen_fd;               /* peer port, non-blocking, listening; stays the caller's; or -1 */
-    const char *runtime_dir;     /* mailboxes and gossip.sock; NULL: neither */
-    struct tls_context *tls;     /* see link_set_set_tls() */
-    const int *wake_fd;          /* eventfd of each worker [workers]; NULL without mailboxes */
-    struct worker_seg *seg;      /* own segment, open for writing: mailboxes live on it; borrowed */
+    char secret[LIMIT_NAME * 2];    /* empty: peers prove nothing */
+    uint16_t worker;                /* own index */
+    uint16_t workers;               /* of this node */
+    struct protocol_range protocol; /* zeros: what this build speaks */
+    uint64_t incarnation;           /* of this process */
+    uint32_t peer_timeout_ms;       /* 0: 500 */
+    int listen_fd;           /* peer port, non-blocking, listening; stays the caller's; or -1 */
+    const char *runtime_dir; /* mailboxes and gossip.sock; NULL: neither */
+    struct tls_context *tls; /* see link_set_set_tls() */
+    const int *wake_fd;      /* eventfd of each worker [workers]; NULL without mailboxes */
+    struct worker_seg *seg;  /* own segment, open for writing: mailboxes live on it; borrowed */
 };
 
 /* Plain counts since the start. */
@@ -62,6 +64,8 @@ struct link_set_stats {
     uint64_t dropped_handshake;     /* wrong cluster, version, proof, receiver, or too slow */
     uint64_t backed_up;             /* sends refused with -ERR_BUSY */
     uint32_t links_up, links_known; /* outgoing, now */
+    uint32_t
+        links_older; /* of those that are up: they speak an older protocol version than we could */
 };
 
 /* Watches, a timer and a hook go into the loop. conf is copied, except runtime_dir and wake_fd, which are
@@ -81,8 +85,8 @@ void link_set_set_tls(struct link_set *s, struct tls_context *tls);
  * whose member, address or port changed are closed (on_down) and made anew. */
 void link_set_set_view(struct link_set *s, const struct ring_view *view);
 
-/* Encode a message for a worker of a member; written before the loop sleeps. -ERR_UNAVAILABLE: it is down
- * or not in the view, nothing is sent; -ERR_BUSY: its output is backed up; -ERR_LIMIT: longer than
+/* Encode a message for a worker of a member; written before the loop sleeps. -ERR_UNAVAILABLE: it is down,
+ * not in the view, or speaks a version that does not know this message; nothing is sent; -ERR_BUSY: its output is backed up; -ERR_LIMIT: longer than
  * a frame may be. A worker cannot send to itself (assertion). */
 int link_set_send(struct link_set *s, uint16_t member, uint16_t worker, const struct msg *m);
 

@@ -256,6 +256,8 @@ static void open_links(struct worker *w)
         .worker = w->index,
         .workers = w->workers,
         .incarnation = w->child.incarnation,
+        .protocol = {.oldest = (uint8_t)w->conf.cluster.protocol_min,
+                     .newest = (uint8_t)w->conf.cluster.protocol_max},
         .listen_fd = child_fd(&w->child, "peer"),
         .runtime_dir = w->conf.node.runtime_dir,
         .wake_fd = w->wake_fd,

@@ -251,6 +251,7 @@ static void publish_links(struct worker *w)
 
     link_set_stats(w->links, &s);
     counter_set(c, CTR_peer_links_up, s.links_up);
+    counter_set(c, CTR_peer_links_older, s.links_older);
     counter_set(c, CTR_peer_link_ups, s.connects);
     counter_set(c, CTR_peer_link_downs, s.downs);
     counter_set(c, CTR_peer_frames_sent, s.sent);

@@ -496,6 +496,55 @@ static void test_name_clash_heard_first(void **state)
     }
 }
 
+static void boot_with(struct kit *k, unsigned i, uint8_t oldest, uint8_t newest)
+{
+    k->node[i].self.protocol_oldest = oldest;
+    k->node[i].self.protocol = newest;
+    kit_boot(k, i);
+}
+
+static void nobody_else_is_refused(const struct kit *k, unsigned who)
+{
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(i == who || k->node[i].m.refused_us == 0);
+}
+
+/* Whoever cannot speak with all of the ring is refused by all, also by those that it could speak with;
+ * and it may have been a member before. */
+static void test_version_clash(void **state)
+{
+    struct kit k;
+
+    (void)state;
+    found(&k, 3, 10);
+    boot_with(&k, 1, 1, 1);
+    kit_run(&k, 5 * SECOND, NULL, NULL);
+    assert_true(all_alive(&k, NULL));
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(member_common_protocol(&k.node[i].m), 1);
+    kit_start(&k, 3);
+    boot_with(&k, 3, 2, 2);
+    kit_run(&k, 20 * SECOND, NULL, NULL);
+    assert_true(k.node[3].refused);
+    nobody_else_is_refused(&k, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(k.node[i].m.counts[MEMBER_COUNT_incompatible] > 0);
+        assert_int_equal(kit_state(&k, i, 3), MEMBER_LEFT + 1);
+    }
+    boot_with(&k, 1, 1, 2);
+    kit_run(&k, 5 * SECOND, NULL, NULL);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(member_common_protocol(&k.node[i].m), 2);
+    boot_with(&k, 0, 2, 3); /* of the future */
+    kit_run(&k, 5 * SECOND, NULL, NULL);
+    boot_with(&k, 1, 1, 1);
+    kit_run(&k, 20 * SECOND, NULL, NULL);
+    assert_true(k.node[1].refused);
+    nobody_else_is_refused(&k, 1);
+    assert_true(kit_run(&k, 60 * SECOND, faulty_everywhere, (unsigned[]){1}));
+    kit_free(&k);
+}
+
 static void test_id_clash(void **state)
 {
     struct kit k;
@@ -740,6 +789,7 @@ int main(void)
         TEST("what was saved brings the ring back while the others are down", test_saved),
         TEST("a newcomer with a living member's name is refused", test_name_clash),
         TEST("nor does it matter who was heard of first", test_name_clash_heard_first),
+        TEST("who has no protocol version in common with the ring is refused", test_version_clash),
         TEST("a newcomer with a living member's id is refused", test_id_clash),
         TEST("a node may come back under another address", test_moved),
         TEST("a node that founded nothing learns the ring and is not in it", test_joiner),

@@ -295,7 +295,7 @@ static void hear_of_new_id(struct kit *k, unsigned at, unsigned who)
                                   .gossip_port = m->gossip_port,
                                   .workers = m->workers,
                                   .weight = m->weight,
-                                  .protocol = MEMBER_PROTOCOL,
+                                  .protocol = PROTOCOL_NEWEST,
                                   .incarnation = k->node[who].m.row[0].m.incarnation}};
 
     memcpy(from.address, m->address, sizeof from.address);
@@ -412,6 +412,28 @@ static void test_protocol(void **state)
     struct member_plan plan = plan_at(&k, 0);
     assert_int_equal(member_commit(&k.node[0].m, plan.id, &plan), -ERR_VERSION);
     assert_int_equal(k.node[0].m.ring.epoch, 1);
+    kit_free(&k);
+}
+
+/* Whoever does not know a message drops the packet that it is in. */
+static void test_old_is_not_told(void **state)
+{
+    struct kit k;
+
+    (void)state;
+    begin(&k, 3, 4, 9);
+    k.node[2].self.protocol = k.node[2].self.protocol_oldest = 1;
+    kit_boot(&k, 2);
+    kit_run(&k, 5 * SECOND, NULL, NULL);
+    stage(&k, 0, RING_JOIN, 3);
+    uint64_t version = k.node[0].change->staged.version;
+    kit_run(&k, 10 * SECOND, NULL, NULL);
+    assert_int_equal(k.node[1].change->staged.version, version);
+    assert_int_equal(k.node[2].change->staged.version, 0);
+    k.node[2].self.protocol = 2;
+    kit_boot(&k, 2);
+    kit_run(&k, 10 * SECOND, NULL, NULL);
+    assert_int_equal(k.node[2].change->staged.version, version);
     kit_free(&k);
 }
 
@@ -598,6 +620,7 @@ int main(void)
         CASE(test_restart, "what a node has announced survives its restart"),
         CASE(test_wiped_in_two_rings, "a wiped node met by two rings does not make one of them"),
         CASE(test_protocol, "no ring is changed while a member does not know how"),
+        CASE(test_old_is_not_told, "an older member is not told what it does not know"),
         CASE(test_no_n_distinct, "a plan that leaves fewer replicas than before is refused"),
         CASE(test_bad_input, "malformed steps and staged changes are refused"),
         CASE(test_bad_documents, "a document that contradicts itself is refused"),

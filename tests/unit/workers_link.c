@@ -433,6 +433,40 @@ static void test_doubted(void **state)
     free_world(w);
 }
 
+static void speak_anew(struct world *w, unsigned i, uint8_t oldest, uint8_t newest)
+{
+    stop(&w->node[i]);
+    w->node[i].conf.protocol = (struct protocol_range){oldest, newest};
+    start(w, i);
+    show_view(w);
+}
+
+static void test_versions(void **state)
+{
+    struct world *w = make_world(2, "secret");
+    struct node *a = &w->node[0], *b = &w->node[1];
+    struct msg show = {.kind = MSG_SHOW};
+
+    (void)state;
+    connect_all(w);
+    assert_int_equal(link_set_send(a->set, 1, 0, &show), 0);
+    speak_anew(w, 1, 1, 1);
+    UNTIL(w, stats_of(a).links_up == 1 && stats_of(b).links_up == 1 && stats_of(a).connects == 2);
+    assert_int_equal(stats_of(a).links_older, 1);
+    assert_int_equal(stats_of(b).links_older, 0);
+    assert_int_equal(link_set_send(a->set, 1, 0, &show), -ERR_UNAVAILABLE);
+    assert_int_equal(say(a, 1, 0), 0);
+    UNTIL(w, b->next_token == 1);
+    speak_anew(w, 1, 2, 3); /* of the future */
+    UNTIL(w, stats_of(a).connects == 3);
+    assert_int_equal(stats_of(a).links_older, 0);
+    assert_int_equal(link_set_send(a->set, 1, 0, &show), 0);
+    speak_anew(w, 1, 3, 3);
+    UNTIL(w, stats_of(b).dropped_handshake > 0 && !link_set_reachable(a->set, 1, 0));
+    assert_int_equal(stats_of(a).connects, 3);
+    free_world(w);
+}
+
 static void test_idle(void **state)
 {
     struct world *w = make_world(2, "");
@@ -713,6 +747,7 @@ int main(void)
         TEST("a refused connection is tried again", test_refused),
         TEST("a frozen worker is skipped and comes back", test_frozen),
         TEST("a doubted worker that is silent is left out until it is heard", test_doubted),
+        TEST("workers of mixed versions speak the lowest common one", test_versions),
         TEST("idle links stay", test_idle),
         TEST("links follow the view", test_view_changes),
         TEST("garbage from strangers is dropped and counted, nothing else is harmed", test_garbage),
