@@ -231,6 +231,7 @@ class Cluster:
         self.up(nodes, workers, options)
 
     def up(self, nodes, workers, options=()):
+        self.workers = workers
         words = ["up", "-n", nodes, "-w", workers, "-b", self.base]
         for option in options:
             words += ["-o", option]
@@ -291,11 +292,15 @@ class Cluster:
         return found
 
     def ready(self, k):
+        """Does every worker of the node serve? (The front port answers as soon as one of them does.)"""
         try:
-            with self.redis(k, timeout=2) as r:
-                return b"ring_ready:1" in r("INFO", "clockwise")
+            for i in range(self.workers):
+                with Redis(self.port(k) + 1 + i, timeout=2) as r:
+                    if b"ring_ready:1" not in r("INFO", "clockwise"):
+                        return False
         except (OSError, Error):
             return False
+        return True
 
     def clockwise(self, k, *words):
         """clockwise cluster WORDS at a node: exit status and what it said."""
