@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define LARGE ((size_t)1 << 20)
+
 void buf_init(struct buf *b, size_t limit)
 {
     memset(b, 0, sizeof *b);
@@ -19,6 +21,12 @@ void buf_free(struct buf *b)
     free(b->data);
     b->data = NULL;
     b->start = b->end = b->capacity = 0;
+}
+
+/* The next size: large ones grow by a part only, so that little of what they take is unused. */
+static size_t larger(size_t size)
+{
+    return size + (size < LARGE ? size : size / 4);
 }
 
 uint8_t *buf_reserve(struct buf *b, size_t len)
@@ -36,9 +44,9 @@ uint8_t *buf_reserve(struct buf *b, size_t len)
         b->end = used;
         return b->data + b->end;
     }
-    size_t want = b->capacity < 256 ? 256 : b->capacity * 2;
+    size_t want = b->capacity < 256 ? 256 : larger(b->capacity);
     while (want < used + len)
-        want *= 2;
+        want = larger(want);
     uint8_t *data = malloc(want);
     if (data == NULL)
         return NULL;

@@ -56,7 +56,7 @@ static enum call_result refused(struct call *call, uint64_t token, int status)
     uint32_t part;
     struct pending *p = pending_answered(&call->clients->pending, token, &part);
     ASSERT(p != NULL);
-    call->conn->in_flight--;
+    conn_answered(call->conn, p);
     conn_stall(call->conn, CONN_BUSY);
     return CALL_AGAIN;
 }
@@ -82,7 +82,8 @@ enum call_result call_get(struct call *call, const struct msg_GET *get, pending_
     struct pending *p = owe_one(call, false, answer, arg0, arg1);
     uint64_t token = pending_request(&call->clients->pending, p, 0);
 
-    call->conn->in_flight++;
+    p->read = true;
+    conn_ask(call->conn, p);
     int status = call->engine->get(call->engine->arg, token, get);
     if (status == 0 || refused(call, token, status) == CALL_DONE)
         return CALL_DONE;
@@ -96,7 +97,8 @@ enum call_result call_put(struct call *call, const struct msg_PUT *put, pending_
     struct pending *p = owe_one(call, true, answer, arg0, arg1);
     uint64_t token = pending_request(&call->clients->pending, p, 0);
 
-    call->conn->in_flight++;
+    p->read = put->flags & PUT_RETURN_OLD;
+    conn_ask(call->conn, p);
     int status = call->engine->put(call->engine->arg, token, put);
     if (status == 0 || refused(call, token, status) == CALL_DONE)
         return CALL_DONE;
@@ -122,7 +124,7 @@ uint64_t call_wait(struct call *call, pending_answer_fn *answer)
 {
     struct pending *p = owe_one(call, true, answer, 0, 0);
 
-    call->conn->in_flight++;
+    conn_ask(call->conn, p);
     return pending_request(&call->clients->pending, p, 0);
 }
 
@@ -148,8 +150,12 @@ struct pending *call_many(struct call *call, uint32_t count, bool write, pending
 }
 
 /* Room for one more request of this command? Stalls the connection if not. */
-static bool part_room(struct call *call)
+static bool part_room(struct call *call, struct pending *p)
 {
+    if (p->read && conn_output_full(call->conn)) {
+        conn_stall(call->conn, CONN_OUTPUT);
+        return false;
+    }
     if (call->conn->in_flight >= conn_queue_limit(call->conn)) {
         conn_stall(call->conn, CONN_PIPELINE);
         return false;
@@ -158,13 +164,14 @@ static bool part_room(struct call *call)
         conn_stall(call->conn, CONN_BUSY);
         return false;
     }
-    call->conn->in_flight++;
+    conn_ask(call->conn, p);
     return true;
 }
 
 enum call_result call_part_get(struct call *call, struct pending *p, const struct msg_GET *get)
 {
-    if (!part_room(call))
+    p->read = true;
+    if (!part_room(call, p))
         return CALL_AGAIN;
     uint64_t token = pending_request(&call->clients->pending, p, p->issued);
     int status = call->engine->get(call->engine->arg, token, get);
@@ -176,7 +183,7 @@ enum call_result call_part_get(struct call *call, struct pending *p, const struc
 
 enum call_result call_part_put(struct call *call, struct pending *p, const struct msg_PUT *put)
 {
-    if (!part_room(call))
+    if (!part_room(call, p))
         return CALL_AGAIN;
     uint64_t token = pending_request(&call->clients->pending, p, p->issued);
     int status = call->engine->put(call->engine->arg, token, put);

@@ -243,8 +243,8 @@ void clients_reply(struct clients *c, uint64_t token, const struct coord_reply *
             pending_release(&c->pending, p);
         return;
     }
-    conn->in_flight--;
-    if (conn->stall == CONN_PIPELINE || conn->stall == CONN_ORDER)
+    conn_answered(conn, p);
+    if (conn->stall == CONN_PIPELINE || conn->stall == CONN_ORDER || conn->stall == CONN_OUTPUT)
         clients_dirty(c, conn);
     if (p->finish != NULL) {
         p->answer(p, part, answer, &p->parts);

@@ -213,11 +213,11 @@ static void ask(struct call *call, struct pending *p, uint16_t member, struct sl
     if (e->show != NULL && pending_room(&call->clients->pending)) {
         uint64_t token = pending_request(&call->clients->pending, p, part);
 
-        call->conn->in_flight++;
+        conn_ask(call->conn, p);
         rc = e->show(e->arg, token, member, key);
         if (rc == 0)
             return;
-        call->conn->in_flight--;
+        conn_answered(call->conn, p);
         pending_answered(&call->clients->pending, token, &part);
     }
     entries(p)[part].status = rc;

@@ -47,6 +47,7 @@ struct conn {
     struct pending *head, *tail; /* replies owed, oldest first */
     uint32_t owed;               /* commands in that list */
     uint32_t in_flight;          /* requests at the engine */
+    uint32_t reads;              /* of these, such as may be answered with a whole value */
     size_t held;                 /* bytes of ready replies that wait for earlier ones */
     size_t expected; /* bytes that a reply of this client is likely to have; 0: none yet */
     size_t
@@ -101,6 +102,15 @@ void conn_hold(struct conn *conn, struct pending *p);
 
 /* p's reply is complete: send it and those behind it that are ready. */
 void conn_ready(struct conn *conn, struct pending *p);
+
+/* Note a request of p's at the engine; and that it has been answered, or was not taken. */
+void conn_ask(struct conn *conn, const struct pending *p);
+void conn_answered(struct conn *conn, const struct pending *p);
+
+/* Might the answers that are under way be more than the connection may leave unread, if each was as
+ * large as a value may be? Then no further value may be asked for, unless it is for the command whose
+ * reply is the next to leave: nothing that the client could read first is in its way. */
+bool conn_output_full(const struct conn *conn);
 
 /* How many of its commands may wait for their replies. */
 uint32_t conn_queue_limit(const struct conn *conn);

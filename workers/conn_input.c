@@ -238,7 +238,8 @@ bool conn_stall_is_over(const struct conn *conn)
         return conn->in_flight == 0;
     if (conn->stall == CONN_PAUSED)
         return !conn->clients->pausing;
-    return conn->stall == CONN_OUTPUT && !conn_output_high(conn);
+    return conn->stall == CONN_OUTPUT &&
+           (!conn_output_high(conn) || (conn->gather != NULL && !conn_output_full(conn)));
 }
 
 bool conn_resume(struct conn *conn)

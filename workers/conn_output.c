@@ -9,6 +9,9 @@
 /* Requests in flight of a connection whose replies have no known size yet. */
 #define CONN_FIRST_REQUESTS 16
 
+/* Bytes around a value in a reply, at most. */
+#define RESP_AROUND 32
+
 static uint64_t output_limit(const struct conn *conn)
 {
     if (conn_is_stranger(conn))
@@ -16,6 +19,26 @@ static uint64_t output_limit(const struct conn *conn)
     uint64_t limit = conn->clients->engine->conf.output_limit;
 
     return limit != 0 ? limit : LIMIT_CLIENT_OUTPUT;
+}
+
+/* What a client that reads is kept below. Where all connections together may hold hardly more than
+ * one, by their share; buffers take up to a quarter more than is in them. */
+static uint64_t output_bound(const struct conn *conn)
+{
+    uint64_t limit = output_limit(conn), total = conn->clients->engine->conf.output_total;
+
+    return total == 0 || limit < total / 4 * 3 ? limit : total / 4 * 3;
+}
+
+static uint64_t unsent(const struct conn *conn)
+{
+    return buf_len(&conn->out.buf) + conn->held;
+}
+
+/* With the answers that are under way, as large as they can be. */
+static uint64_t most_unsent(const struct conn *conn)
+{
+    return unsent(conn) + conn->reads * (uint64_t)(LIMIT_VALUE + RESP_AROUND);
 }
 
 bool conn_output_high(const struct conn *conn)
@@ -28,7 +51,29 @@ bool conn_output_high(const struct conn *conn)
 
     uint64_t expected = conn->expected != 0 ? conn->expected : most / CONN_FIRST_REQUESTS;
 
-    return buf_len(&conn->out.buf) + conn->held + conn->in_flight * expected > most;
+    return unsent(conn) + conn->in_flight * expected > most ||
+           most_unsent(conn) > output_bound(conn);
+}
+
+bool conn_output_full(const struct conn *conn)
+{
+    const struct pending *p = conn->gather;
+    bool next = p != NULL && p == conn->head && buf_len(&conn->out.buf) == 0;
+
+    return !next && most_unsent(conn) > output_bound(conn);
+}
+
+void conn_ask(struct conn *conn, const struct pending *p)
+{
+    conn->in_flight++;
+    conn->reads += p->read;
+}
+
+void conn_answered(struct conn *conn, const struct pending *p)
+{
+    ASSERT(conn->reads >= p->read);
+    conn->in_flight--;
+    conn->reads -= p->read;
 }
 
 void conn_learn_size(struct conn *conn, size_t len)
@@ -160,11 +205,9 @@ void conn_ready(struct conn *conn, struct pending *p)
 
 bool conn_reads_too_slowly(struct conn *conn)
 {
-    size_t unsent = buf_len(&conn->out.buf) + conn->held;
-
-    if (unsent == 0)
+    if (unsent(conn) == 0)
         conn->largest = 0;
-    return unsent > output_limit(conn) + (conn_is_stranger(conn) ? 0 : conn->largest);
+    return unsent(conn) > output_limit(conn) + (conn_is_stranger(conn) ? 0 : conn->largest);
 }
 
 bool conn_send(struct conn *conn)

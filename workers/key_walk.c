@@ -176,7 +176,7 @@ static void ask(struct pending *p, struct key_walk *walk, struct lane *lane)
         if (rc == 0) {
             lane->busy = true;
             walk->steps++;
-            p->conn->in_flight++;
+            conn_ask(p->conn, p);
             return;
         }
         pending_answered(&c->pending, token, &part);
@@ -262,12 +262,12 @@ bool key_walk_delete(struct pending *p, struct key_walk *walk, struct slice key)
         uint64_t token = pending_request(&c->pending, p, part);
 
         lane->deletes++;
-        p->conn->in_flight++;
+        conn_ask(p->conn, p);
         rc = e->put(e->arg, token, &put);
         if (rc != 0) {
             pending_answered(&c->pending, token, &part);
             lane->deletes--;
-            p->conn->in_flight--;
+            conn_answered(p->conn, p);
         }
     }
     if (rc == -ERR_BUSY) { /* from here on once more, when answers have made room */

@@ -56,7 +56,7 @@ struct pending *pending_take(struct pending_table *t)
     p->waiting = 0;
     p->commands = 1;
     p->held = 0;
-    p->ready = p->silent = p->failed = p->write = false;
+    p->ready = p->silent = p->failed = p->write = p->read = false;
     p->out.failed = p->parts.failed = false;
     p->arg[0] = p->arg[1] = 0;
     p->count = p->issued = 0;

@@ -35,6 +35,7 @@ struct pending {
     bool silent; /* CLIENT REPLY OFF or SKIP: run, but say nothing */
     bool failed; /* a key of many failed; `error` says how */
     bool write;  /* the request may change something: how errors are worded */
+    bool read;   /* each of its answers may be as large as a value */
     /* For the log of slow commands. */
     uint16_t command; /* index into the command table */
     uint16_t text_size;

@@ -75,7 +75,7 @@ static void ask_siblings(struct call *call, struct pending *p, struct slice word
         uint64_t token = pending_request(&call->clients->pending, p, part);
         int rc = e->run(e->arg, token, i, words);
         if (rc == 0) {
-            call->conn->in_flight++;
+            conn_ask(call->conn, p);
             continue;
         }
         pending_answered(&call->clients->pending, token, &part);

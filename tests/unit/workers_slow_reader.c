@@ -118,6 +118,51 @@ static void a_client_that_does_not_read_is_stopped_and_then_dropped(void **state
     assert_true(received > 0);
 }
 
+/* After many small replies a burst of large ones must not be more than the client may leave unread. */
+static void a_client_that_reads_is_not_dropped_however_sizes_vary(void **state)
+{
+    enum { LARGE = 1 << 20, READS = 64 };
+    struct conn *conn = fake->clients->active.first;
+    char *request = malloc(LARGE + 100), *sink = malloc(LARGE);
+    size_t received = 0, want = (size_t)READS * (LARGE + 12);
+    int len = sprintf(request, "*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$%d\r\n", LARGE);
+
+    (void)state;
+    memset(request + len, 'x', LARGE);
+    memcpy(request + len + LARGE, "\r\n", 3);
+    for (size_t at = 0, all = (size_t)len + LARGE + 2; at < all; turn()) {
+        ssize_t n = write(fd, request + at, all - at);
+        at += n > 0 ? (size_t)n : 0;
+    }
+    assert_string_equal(got(fd), "+OK\r\n");
+    for (int i = 0; i < 100; i++)
+        EXPECT("GET none", "$-1\r\n");
+
+    fake->engine.conf.output_limit = 20u << 20;
+    fake->defer = true;
+    for (int way = 0; way < 2; way++) { /* by itself, and many by one command */
+        for (int i = 0; i < (way == 0 ? READS : READS / 16); i++)
+            put_text(fd, way == 0 ? "GET large\r\n"
+                                  : "MGET large large large large large large large large large "
+                                    "large large large large large large large\r\n");
+        received = 0;
+        want = (size_t)READS * (LARGE + 12) + (way == 0 ? 0 : READS / 16 * 5);
+        for (int i = 0; i < 100000 && received < want; i++) {
+            while (fake->queued > 0)
+                fake_deliver(fake, 0);
+            loop_turn(loop, 0);
+            assert_int_equal(fake->clients->stats.slow_readers, 0);
+            assert_true(buf_len(&conn->out.buf) + conn->held <= (20u << 20) + LARGE + 12);
+            ssize_t n = read(fd, sink, LARGE);
+            received += n > 0 ? (size_t)n : 0;
+        }
+        assert_int_equal(received, want);
+        assert_int_equal(conn->reads, 0);
+    }
+    free(request);
+    free(sink);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -127,6 +172,7 @@ int main(void)
         T(one_value_comes_however_small_the_limit_and_slow_the_reader),
         T(all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says),
         T(a_client_that_does_not_read_is_stopped_and_then_dropped),
+        T(a_client_that_reads_is_not_dropped_however_sizes_vary),
     };
 
     return cmocka_run_group_tests_name("a client that reads slowly", tests, NULL, NULL);
