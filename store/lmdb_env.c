@@ -5,7 +5,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "store/file.h"
+#include "store/lmdb_file.h"
 #include "store/suspect.h"
 
 #include <errno.h>
@@ -81,22 +81,6 @@ static struct slice slice_of_val(const MDB_val *v)
     return slice_of(v->mv_data, v->mv_size);
 }
 
-/* Reading pages beyond the end of the file would be a SIGBUS: better to know at once. */
-static int check_length(MDB_env *env)
-{
-    MDB_envinfo info;
-    MDB_stat stat_;
-    struct stat st;
-    mdb_filehandle_t fd;
-
-    if (mdb_env_info(env, &info) != 0 || mdb_env_stat(env, &stat_) != 0 ||
-        mdb_env_get_fd(env, &fd) != 0 || fstat(fd, &st) != 0)
-        return -ERR_IO;
-    if ((uint64_t)st.st_size < (uint64_t)(info.me_last_pgno + 1) * stat_.ms_psize)
-        return -ERR_CORRUPT;
-    return 0;
-}
-
 /* The folder of an environment is named by its partition, with ".new" behind it while it is made. */
 static uint32_t partition_of(const char *path)
 {
@@ -147,13 +131,19 @@ static int open_env(struct lmdb_env **out, const char *path, uint64_t map_bytes,
                     unsigned flags)
 {
     struct lmdb_env *e = calloc(1, sizeof *e);
-    int rc, err = 0, dead;
+    int rc, err, dead;
 
     if (e == NULL)
         return -ERR_NOMEM;
     e->magic = MAGIC;
     e->partition = partition_of(path);
-    suspect_reading(e->partition);
+    err = lmdb_file_check(path);
+    if (err != 0) {
+        log_warn("cannot open %s: %s", path, err_text(err));
+        free(e);
+        return err;
+    }
+    uint32_t before = suspect_working(e->partition);
     rc = mdb_env_create(&e->env);
     if (rc == 0)
         rc = mdb_env_set_assert(e->env, on_assert);
@@ -167,17 +157,15 @@ static int open_env(struct lmdb_env **out, const char *path, uint64_t map_bytes,
         rc = mdb_env_set_mapsize(e->env, map_bytes);
     if (rc == 0)
         rc = mdb_env_open(e->env, path, MDB_NOTLS | MDB_NORDAHEAD | flags, 0600);
-    if (rc == 0)
-        err = check_length(e->env);
-    if (rc == 0 && err == 0) {
+    if (rc == 0) {
         mdb_reader_check(e->env, &dead);
         rc = open_databases(e, create);
     }
-    if (rc != 0)
+    suspect_working(before);
+    suspect_reading(e->partition);
+    if (rc != 0) {
         err = rc == EINVAL || rc == EFBIG ? -ERR_IO : err_from_lmdb(rc);
-    if (err != 0) {
-        if (rc != 0)
-            log_warn("cannot open %s: %s", path, mdb_strerror(rc));
+        log_warn("cannot open %s: %s", path, mdb_strerror(rc));
         lmdb_env_close(e);
         return err;
     }

@@ -15,9 +15,12 @@ enum { NOTES = 64 /* read at a time; more are not needed: each is followed by a 
 static int notes_fd = -1; /* of the process: it has one store */
 static _Thread_local volatile uint32_t working = SUSPECT_NONE, read_last = SUSPECT_NONE;
 
-void suspect_working(uint32_t partition)
+uint32_t suspect_working(uint32_t partition)
 {
+    uint32_t before = working;
+
     working = partition;
+    return before;
 }
 
 void suspect_reading(uint32_t partition)

@@ -17,8 +17,9 @@
  * Before any vnode is opened. Blocks. -ERR_IO, -ERR_DISKFULL. */
 int suspect_take(const char *journal_dir, const char *data_dir, uint64_t *count);
 
-/* This thread begins to write the vnode of this partition; SUSPECT_NONE: it has ended. */
-void suspect_working(uint32_t partition);
+/* This thread begins to write or to open the vnode of this partition; SUSPECT_NONE: it has ended. Returns
+ * what it was at before. */
+uint32_t suspect_working(uint32_t partition);
 /* This thread reads the vnode of this partition, and what it was given may lie there until it reads another. */
 void suspect_reading(uint32_t partition);
 

@@ -192,36 +192,83 @@ static void a_missing_or_foreign_id_file_is_noticed(void **state)
     assert_int_equal(look().new_ids, 0);
 }
 
+/* In each meta page of LMDB: where it says how large a page is, and which is the last one. */
+static void flip_in_metas(const char *path, off_t at, int bit)
+{
+    for (off_t page = 0; page < 2 * 4096; page += 4096) {
+        int fd = open(path, O_RDWR);
+        uint8_t byte;
+
+        assert_int_equal(pread(fd, &byte, 1, page + at), 1);
+        byte ^= (uint8_t)(1 << bit);
+        assert_int_equal(file_write_at(fd, &byte, 1, (uint64_t)(page + at)), 0);
+        close(fd);
+    }
+}
+
+static void damage_file(const char *path, int kind)
+{
+    uint8_t junk[8192];
+
+    memset(junk, 0x5a, sizeof junk);
+    switch (kind) {
+    case 0:
+        assert_int_equal(truncate(path, 8192), 0);
+        break;
+    case 1: {
+        int fd = open(path, O_WRONLY);
+
+        assert_int_equal(file_write_at(fd, junk, sizeof junk, 0), 0);
+        close(fd);
+        break;
+    }
+    case 2:
+        assert_int_equal(unlink(path), 0);
+        break;
+    case 3:
+        assert_int_equal(truncate(path, 0), 0);
+        break;
+    case 4:
+        flip_in_metas(path, 41, 4); /* the page size becomes 0 */
+        break;
+    case 5:
+        flip_in_metas(path, 42, 0); /* ... or larger than it is */
+        break;
+    case 6:
+        flip_in_metas(path, 140, 5); /* the last page lies beyond what can be mapped */
+        break;
+    default: /* a folder where a file should be */
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+}
+
+/* Whether the journal has something for it or not. */
 static void a_file_that_cannot_be_read_is_quarantined_and_the_others_serve(void **state)
 {
     char path[FILE_PATH];
 
     (void)state;
-    for (int kind = 0; kind < 3; kind++) {
-        uint8_t junk[8192];
-
+    for (int kind = 0; kind < 16; kind++) {
         path_in(path, "/data.mdb");
-        memset(junk, 0x5a, sizeof junk);
-        if (kind == 0) {
-            assert_int_equal(truncate(path, 8192), 0);
-        } else if (kind == 1) {
-            int fd = open(path, O_WRONLY);
-
-            assert_int_equal(file_write_at(fd, junk, sizeof junk, 0), 0);
-            close(fd);
-        } else {
-            assert_int_equal(unlink(path), 0);
-        }
+        damage_file(path, kind / 2);
         struct found found = look();
         assert_int_equal(found.quarantined, 1);
         assert_int_equal(found.new_ids, 1);
-        assert_true(found.keys > KEYS / 2 && found.keys < KEYS);
+        if (kind % 2 == 0)
+            assert_true(found.keys > KEYS / 2 && found.keys < KEYS);
+        else
+            assert_int_equal(found.keys, KEYS);
         struct store *s = kit_open(dir); /* for the next kind */
         for (unsigned n = 0; n < KEYS; n++)
             kit_put(s, n, n);
         kit_flush(s);
+        if (kind % 2 == 0)
+            for (unsigned n = 0; n < KEYS; n++)
+                kit_put(s, n, n);
         store_close(s);
-        recover();
+        if (kind % 2 == 1)
+            recover();
     }
 }
 
