@@ -46,10 +46,12 @@ int journal_check(struct journal *j, size_t payload, bool shrinks)
     pthread_mutex_lock(&j->lock);
     if (j->batch.len > 0 && j->batch.len + need > BATCH_LIMIT) {
         err = -ERR_BUSY;
-    } else if (j->full && j->next.fd < 0 && journal_room(j) < (int64_t)need) {
-        int64_t reserve = j->have_reserve && shrinks ? (int64_t)j->reserve_bytes / 2 : 0;
+    } else if (j->full && j->next.fd < 0) {
+        int64_t room = journal_room(j);
 
-        if (journal_room(j) + reserve < (int64_t)need)
+        if (shrinks && j->have_reserve)
+            room += (int64_t)j->reserve_bytes / 2;
+        if (room < (int64_t)need || (j->current.reserve && !shrinks))
             err = -ERR_DISKFULL;
     }
     if (err == 0)
@@ -309,10 +311,10 @@ static void drop_next(struct journal *j)
     file_sync_dir(j->dir);
 }
 
-void journal_close(struct journal *j)
+void journal_close(struct journal *j, bool clean)
 {
     pthread_mutex_lock(&j->lock);
-    if (journal_batch_room(j, JOURNAL_RECORD + j->promised) == 0)
+    if (clean && journal_batch_room(j, JOURNAL_RECORD + j->promised) == 0)
         journal_append_locked(j, JOURNAL_CLEAN, 0, NULL, 0);
     j->stopping = true;
     pthread_mutex_unlock(&j->lock);

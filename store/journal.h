@@ -37,16 +37,16 @@ struct journal_stats {
 /* Make the first segment and the thread. */
 int journal_open(struct journal **out, const struct journal_conf *conf);
 
-/* Write CLEAN after everything appended, sync, end the thread, free. The files stay, but for the
- * prepared one. */
-void journal_close(struct journal *j);
+/* Write CLEAN (if the end is a clean one) after everything appended, sync, end the thread, free. The files
+ * stay, but for the prepared one. */
+void journal_close(struct journal *j, bool clean);
 
 /* A segment from an earlier run (path is made from the sequence): released like the others when
  * nothing up to last_lsn is needed. */
 int journal_adopt(struct journal *j, uint64_t sequence, uint64_t last_lsn, uint64_t bytes);
 
 /* May a record with so many payload bytes be appended now? 0, -ERR_BUSY (the batch in memory is
- * full), -ERR_DISKFULL (`shrinks` may use the reserve segment), -ERR_NOMEM. After 0 the next append
+ * full), -ERR_DISKFULL (`shrinks` may use the reserve segment, and alone once that is being written), -ERR_NOMEM. After 0 the next append
  * of at most that size by the same thread cannot fail. */
 int journal_check(struct journal *j, size_t payload, bool shrinks);
 

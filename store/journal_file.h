@@ -12,6 +12,7 @@ struct journal_file {
     uint64_t size;     /* bytes of the file */
     uint64_t offset;   /* where the next record goes */
     uint64_t last_lsn; /* newest record in it, 0: none */
+    bool reserve;      /* it was kept for deletes on a full disk */
 };
 
 void journal_file_path(char *out, const char *dir, uint64_t sequence);

@@ -84,8 +84,10 @@ static bool find_segment(struct journal *j, uint64_t need)
         j->full = true;
     if (use_reserve)
         j->have_reserve = false;
-    if (err == 0)
+    if (err == 0) {
         j->next = made;
+        j->next.reserve = use_reserve;
+    }
     return err == 0;
 }
 

@@ -125,8 +125,8 @@ static void report(void *arg, uint64_t done, uint64_t total)
 }
 
 /* Records of this worker are lost and nobody knows whose they were: every vnode that it had takes a new
- * id. */
-static int renew_vnodes_of(struct store *s, uint32_t worker, unsigned how)
+ * id. `later`: on a full disk it may do so when there is room; it is read until then, and gives no dots. */
+static int renew_vnodes_of(struct store *s, uint32_t worker, unsigned how, bool later)
 {
     int err = 0;
 
@@ -141,6 +141,10 @@ static int renew_vnodes_of(struct store *s, uint32_t worker, unsigned how)
                 break;
         }
         err = work_now(s, s->vnodes[p], how);
+        if (err == -ERR_DISKFULL && later) {
+            s->vnodes[p]->renewing = s->unrenewed = true;
+            err = 0;
+        }
     }
     return err;
 }
@@ -195,16 +199,16 @@ int recover_journal(struct store *s, const char *dir, uint32_t worker, struct jo
     }
     if (err == 0 && r->damaged > 0) {
         s->stats.corrupt_records += r->damaged;
-        err = renew_vnodes_of(s, worker, VNODE_RENEW);
+        err = renew_vnodes_of(s, worker, VNODE_RENEW, false);
     } else if (err == 0 && r->segment_count == 0 && had_vnodes(s, worker)) {
         log_error("the journal of worker %u is gone", worker);
-        err = renew_vnodes_of(s, worker, VNODE_RENEW);
+        err = renew_vnodes_of(s, worker, VNODE_RENEW, false);
     } else if (err == 0 && !r->clean && !boot_is_same(dir, s->boot_id)) {
         log_notice(
             "journal of worker %u: the power was cut, and its newest records may be lost: its "
             "vnodes take new ids",
             worker);
-        err = renew_vnodes_of(s, worker, how);
+        err = renew_vnodes_of(s, worker, how, true);
     }
     if (err == 0 && r->records > 0)
         log_info("journal of worker %u: %" PRIu64 " records replayed in %" PRIu64 " ms", worker,
@@ -227,6 +231,8 @@ static int recover_and_remove(struct store *s, const char *name, uint64_t *recor
     if (err == 0)
         err = recover_journal(s, dir, worker, &r);
     journal_replay_free(&r);
+    if (err == 0 && s->unrenewed)
+        err = -ERR_DISKFULL;
     while (err == 0 && s->oldest != NULL)
         err = flush_oldest(s);
     *records += r.records;

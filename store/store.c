@@ -136,7 +136,7 @@ static void stop_threads(struct store *s)
     if (s->journal != NULL) {
         uint64_t durable = journal_durable(s->journal);
 
-        journal_close(s->journal);
+        journal_close(s->journal, !s->unrenewed);
         if (commits_save(s->vnode_conf.commits, s->journal_dir, durable) != 0)
             log_warn("cannot write %s/commits", s->journal_dir);
     }
@@ -187,8 +187,11 @@ int store_open(struct store **out, const struct store_conf *conf)
         err = suspect_take(s->journal_dir, s->data_dir, &s->stats.quarantined_vnodes);
     if (err == 0)
         err = recover_journal(s, s->journal_dir, conf->worker, &replay);
-    if (err == 0)
+    if (err == 0 && !s->unrenewed) {
         err = boot_note(s->journal_dir, s->boot_id);
+        if (err == -ERR_DISKFULL)
+            err = 0; /* an unclean end of this run will cost ids that it need not */
+    }
     if (err == 0)
         err = start_threads(s, &replay);
     journal_replay_free(&replay);
@@ -284,8 +287,11 @@ int store_next_dot(struct store *s, uint32_t partition, struct dot *out)
     if (v->renewing) {
         if (!v->busy &&
             s->now_us >= v->retry_us) /* what was asked for came to nothing, on a full disk say */
-            engine_submit(s, v, v->ruined ? VNODE_REPLACE : VNODE_RENEW);
-        return -ERR_BUSY;
+            engine_submit(s, v,
+                          v->ruined                ? VNODE_REPLACE
+                          : v->want & VNODE_NEW_ID ? 0
+                                                   : VNODE_RENEW);
+        return v->retry_us != 0 ? -ERR_DISKFULL : -ERR_BUSY;
     }
     if (v->reserved - (v->next_n - 1) < VNODE_DOT_BLOCK / 2 && !v->busy)
         engine_submit(s, v, VNODE_RESERVE);

@@ -87,7 +87,8 @@ int store_vnode_drop(struct store *s, uint32_t partition);
 uint64_t store_vnode_id(const struct store *s, uint32_t partition);
 
 /* A fresh dot of the vnode. Never issued before, after any crash: numbers are reserved durably in
- * blocks ahead of use. -ERR_BUSY while a new block is being made durable (try after store_turn). */
+ * blocks ahead of use. -ERR_BUSY while a new block is being made durable (try after store_turn).
+ * -ERR_DISKFULL: it needs a new id, for which there is no room now. */
 int store_next_dot(struct store *s, uint32_t partition, struct dot *out);
 
 /* A peer showed a dot that carries this vnode's id. If it was never issued here, the vnode has been

@@ -162,7 +162,7 @@ void engine_collect(struct store *s, struct vnode *v)
         return;
     }
     if (w->err != 0) {
-        v->want |= w->todo & (VNODE_FLUSH | VNODE_REBUILD | VNODE_REPLACE);
+        v->want |= w->todo & (VNODE_FLUSH | VNODE_REBUILD | VNODE_REPLACE | VNODE_NEW_ID);
         v->retry_us = s->now_us + RETRY_US;
     } else if (w->todo & VNODE_FLUSH) {
         forget_flushing(s, v);

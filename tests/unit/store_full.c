@@ -9,11 +9,23 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
 static _Atomic bool full;
-static _Atomic long crumbs; /* bytes that a full disk still takes */
+static _Atomic bool no_commits; /* nothing can be written to the files of vnodes */
+static _Atomic long crumbs;     /* bytes that a full disk still takes */
+
+static bool is_data_file(int fd)
+{
+    char name[64], path[FILE_PATH];
+    ssize_t n;
+
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    n = readlink(name, path, sizeof path);
+    return n > 9 && memcmp(path + n - 9, "/data.mdb", 9) == 0;
+}
 
 /* How many bytes of a write find room. Like a real disk, it takes the beginning of what does not fit
  * as a whole. */
@@ -22,6 +34,10 @@ static ssize_t room_for(int fd, off_t offset, size_t len)
     struct stat st;
     long growth;
 
+    if (no_commits && is_data_file(fd)) {
+        errno = ENOSPC;
+        return -1;
+    }
     if (!full || fstat(fd, &st) != 0 || offset + (off_t)len <= st.st_size)
         return (ssize_t)len;
     growth = (long)(offset + (off_t)len - st.st_size);
@@ -138,11 +154,19 @@ static void service_goes_on_without_writes_and_resumes_by_itself(void **state)
     assert_true(stats.disk_full > 0);
     for (unsigned n = 0; n < last; n++)
         assert_int_equal(kit_get(s, n), 1000 + n);
-    for (unsigned n = 0; n < 20; n++)
+    for (unsigned n = 0; n < 20;
+         n++) { /* the reserve is for them alone, also while it is written */
         assert_int_equal(delete (s, n), 0);
+        assert_int_equal(put(s, last, 7, &lsn), -ERR_DISKFULL);
+    }
 
-    store_close(s); /* a restart on the full disk */
+    store_close(s); /* a restart on the full disk, and one of the machine */
     s = kit_open_conf(&conf);
+    store_close(s);
+    conf.boot_id = "another boot";
+    s = kit_open_conf(&conf);
+    store_stats(s, &stats);
+    assert_int_equal(stats.new_vnode_ids, 0); /* the end was an orderly one */
     for (unsigned n = 20; n < last; n++)
         assert_int_equal(kit_get(s, n), 1000 + n);
     assert_int_equal(kit_get(s, 3), -ERR_INTERNAL); /* deleted */
@@ -229,12 +253,92 @@ static void buffers_that_cannot_be_flushed_hold_up_no_client(void **state)
     kit_remove(dir);
 }
 
+/* Write until the disk is full, and end without a word. */
+static void fill_and_die(const struct store_conf *conf)
+{
+    uint64_t lsn;
+    int err = 0;
+    pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct store *s = kit_open_conf(conf);
+
+        for (unsigned n = 0; n < 100 && err == 0; n++)
+            err = put(s, n, 1000 + n, &lsn);
+        kit_flush(s);
+        full = true;
+        for (unsigned n = 100; n < 20000 && err == 0; n++)
+            err = put(s, n, 1000 + n, &lsn);
+        _exit(err == -ERR_DISKFULL ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void a_power_cut_with_a_full_disk_leaves_what_can_be_read(void **state)
+{
+    struct store_conf conf;
+    struct store_stats stats;
+    uint64_t before[1 << KIT_Q], id, lsn;
+    char dir[256];
+    int err = 0;
+
+    (void)state;
+    kit_dir(dir, sizeof dir);
+    conf = kit_conf(dir);
+    fill_and_die(&conf);
+    conf.boot_id = "another boot";
+    full = true;
+    no_commits = true; /* not even pages that are free in the files */
+    for (int again = 0; again < 2; again++) {
+        struct store *s = kit_open_conf(&conf);
+
+        for (unsigned n = 0; n < 100; n++)
+            assert_int_equal(kit_get(s, n), 1000 + n);
+        assert_int_equal(put(s, 0, 7, &lsn), -ERR_DISKFULL);
+        for (uint32_t p = 0; p < 1u << KIT_Q; p++)
+            before[p] = store_vnode_id(s, p);
+        store_close(s);
+    }
+    full = no_commits = false;
+    struct store *s = kit_open_conf(&conf);
+    for (unsigned n = 0; n < 100; n++)
+        assert_int_equal(kit_get(s, n), 1000 + n);
+    store_stats(s, &stats);
+    assert_int_equal(stats.new_vnode_ids, 1 << KIT_Q); /* it was not forgotten that they are due */
+    for (uint32_t p = 0; p < 1u << KIT_Q; p++) {
+        assert_int_equal(store_vnode_open(s, p, false, &id), 0);
+        assert_true(id != before[p]);
+    }
+    assert_int_equal(put(s, 0, 7, &lsn), 0);
+    store_close(s);
+    s = kit_open_conf(&conf);
+    store_stats(s, &stats);
+    assert_int_equal(stats.new_vnode_ids, 0);
+    store_close(s);
+
+    fill_and_die(&conf); /* there is room again while it runs */
+    conf.boot_id = "a third boot";
+    full = no_commits = true;
+    s = kit_open_conf(&conf);
+    full = no_commits = false;
+    for (int i = 0; i < 400 && (err = put(s, 0, 8, &lsn)) != 0; i++)
+        usleep(10000);
+    assert_int_equal(err, 0);
+    assert_int_equal(kit_get(s, 0), 8);
+    store_close(s);
+    kit_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(service_goes_on_without_writes_and_resumes_by_itself),
         cmocka_unit_test(flushes_that_find_no_room_are_tried_again),
         cmocka_unit_test(buffers_that_cannot_be_flushed_hold_up_no_client),
+        cmocka_unit_test(a_power_cut_with_a_full_disk_leaves_what_can_be_read),
     };
 
     return cmocka_run_group_tests_name("a full disk refuses writes and loses nothing", tests, NULL,

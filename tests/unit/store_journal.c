@@ -106,7 +106,7 @@ static void a_sparing_journal_syncs_all_and_ends_at_once(void **state)
     assert_in_range(stats.syncs, 1, 2000 / 7 + 2);
     for (uint32_t n = 2000; n < 2010; n++)
         append(j, n, 10); /* not kicked: closing hands them over */
-    journal_close(j);
+    journal_close(j, true);
     struct journal_replay r = replay(dir, &seen);
     assert_int_equal(seen.count, 2010);
     assert_int_equal(r.damaged + r.torn, 0);
@@ -133,7 +133,7 @@ static void values_of_zeros_come_back_from_the_end_of_a_segment(void **state)
     assert_int_equal(seen.count, 1025);
     assert_int_equal(r.damaged + r.torn, 0);
     journal_replay_free(&r);
-    journal_close(j);
+    journal_close(j, true);
     kit_remove(dir);
 }
 
@@ -148,7 +148,7 @@ static void a_journal_that_counts_beyond_32_bits_comes_back(void **state)
     struct journal *j = open_journal(dir, first, 1);
     for (uint32_t n = 0; n < 300; n++)
         append(j, n, 500);
-    journal_close(j);
+    journal_close(j, true);
     struct journal_replay r = replay(dir, &seen);
     assert_int_equal(seen.count, 300);
     assert_int_equal(r.next_lsn, first + 301); /* with the mark of a clean end */
@@ -168,7 +168,7 @@ static void a_segment_that_lost_all_its_records_does_not_hide_later_ones(void **
     kit_dir(dir, sizeof dir);
     struct journal *j = open_journal(dir, 280, 7);
     append(j, 1, 50);
-    journal_close(j);
+    journal_close(j, true);
     journal_file_path(path, dir, 7);
     int fd = open(path, O_RDWR);
     assert_int_equal(file_write_at(fd, zeros, sizeof zeros, JOURNAL_HEADER), 0);
@@ -181,7 +181,7 @@ static void a_segment_that_lost_all_its_records_does_not_hide_later_ones(void **
          lsn -= 140, sequence++) { /* or cut off before */
         j = open_journal(dir, lsn, sequence);
         append(j, 2, 50);
-        journal_close(j);
+        journal_close(j, true);
         r = replay(dir, &seen);
         assert_int_equal(seen.count, 1);
         assert_true(r.clean);
@@ -204,7 +204,7 @@ static void a_segment_that_was_cut_short_or_belongs_to_another_worker_is_reporte
     struct journal *j = open_journal(dir, 1, 1);
     for (uint32_t n = 0; n < 50; n++)
         append(j, n, 500);
-    journal_close(j);
+    journal_close(j, true);
     struct journal_replay r = {.each = note, .arg = &seen, .worker = 1};
     memset(&seen, 0, sizeof seen);
     assert_int_equal(journal_replay(dir, &r), 0);
@@ -238,7 +238,7 @@ static void what_was_appended_comes_back_over_many_segments(void **state)
             wait_durable(j, lsn);
     }
     wait_durable(j, lsn);
-    journal_close(j);
+    journal_close(j, true);
     struct journal_replay r = replay(dir, &seen);
     assert_int_equal(seen.count, 1000);
     assert_int_equal(r.damaged + r.torn, 0);
@@ -264,7 +264,7 @@ static size_t small_journal(char *dir, size_t dir_size, char *path, uint8_t *byt
     journal_file_path(path, dir, 1);
     if (!clean)
         assert_int_equal(file_load(path, bytes, size, &got), 0);
-    journal_close(j);
+    journal_close(j, true);
     if (clean)
         assert_int_equal(file_load(path, bytes, size, &got), 0);
     return got;
@@ -374,7 +374,7 @@ static void a_missing_or_empty_journal_is_empty(void **state)
     assert_int_equal(r.next_lsn, 1);
     assert_int_equal(r.next_sequence, 1);
     journal_replay_free(&r);
-    journal_close(open_journal(dir, 1, 1));
+    journal_close(open_journal(dir, 1, 1), true);
     r = replay(dir, &seen);
     assert_int_equal(seen.count, 0);
     assert_int_equal(r.next_lsn, 2); /* the mark of an orderly end */
@@ -402,7 +402,7 @@ static void released_segments_are_recycled_and_stale_bytes_never_come_back(void 
     struct journal_stats stats;
     journal_stats(j, &stats);
     assert_true(stats.segments <= 4);
-    journal_close(j);
+    journal_close(j, true);
     struct journal_replay r = replay(dir, &seen);
     assert_int_equal(r.damaged + r.torn, 0);
     for (uint32_t n = 4000 - 150; n < 4000; n++)
