@@ -130,19 +130,27 @@ static void look_at_headers(const char *dir, struct journal_replay *r)
         if (!journal_good_header(header, got)) {
             log_error("journal %s: segment %" PRIu64 " has a damaged header", dir,
                       r->segments[i].sequence);
-            r->damaged++;
+            r->segments[i].damaged = true;
             continue;
         }
         memcpy(&h, header, sizeof h);
         if (h.worker != r->worker) {
             log_error("journal %s: segment %" PRIu64 " belongs to worker %" PRIu32, dir,
                       r->segments[i].sequence, h.worker);
-            r->damaged++;
+            r->segments[i].damaged = true;
             continue;
         }
         r->segments[i].made_bytes = h.size;
         r->segments[i].unused = h.first_lsn == 0; /* unless a record is found all the same */
     }
+}
+
+/* Before the record just found in this segment others are missing. */
+static void mark_gap(struct journal_replay *r, uint32_t index)
+{
+    r->segments[index].damaged = true;
+    if (index > 0 && r->segments[index].end == 0)
+        r->segments[index - 1].damaged = true;
 }
 
 /* Apply one record; 1 to go on, 0 when the tail was cut, or an error. */
@@ -164,7 +172,7 @@ static int replay_record(struct journal_walker *w, struct journal_record *record
             return cut_tail(w, record, r);
         log_error("journal %s: records %" PRIu64 " to %" PRIu64 " are damaged", w->dir, r->next_lsn,
                   record->lsn - 1);
-        r->damaged++;
+        mark_gap(r, w->index);
     }
     rc = r->each(r->arg, record, payload);
     if (rc != 0)
@@ -181,16 +189,16 @@ static int replay_record(struct journal_walker *w, struct journal_record *record
 
 /* A segment that has become shorter than it was made was trimmed to its last record, or somebody has
  * cut it. Then the beginning of a record is left at its end, unless it was cut where one ended. */
-static int look_for_cuts(const char *dir, struct journal_replay *r)
+static int look_for_cuts(const char *dir, const struct journal_replay *r)
 {
     for (uint32_t i = 0; i < r->segment_count; i++) {
-        const struct journal_segment *segment = &r->segments[i];
+        struct journal_segment *segment = &r->segments[i];
         uint64_t end = segment->end == 0 ? JOURNAL_HEADER : segment->end;
         uint8_t start[JOURNAL_RECORD];
         char path[FILE_PATH];
         size_t got = 0;
 
-        if (segment->bytes >= segment->made_bytes || segment->bytes <= end)
+        if (segment->damaged || segment->bytes >= segment->made_bytes || segment->bytes <= end)
             continue;
         journal_file_path(path, dir, segment->sequence);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -202,7 +210,7 @@ static int look_for_cuts(const char *dir, struct journal_replay *r)
         if (journal_all_zero(start, got))
             continue;
         log_error("journal %s: segment %" PRIu64 " was cut short", dir, segment->sequence);
-        r->damaged++;
+        segment->damaged = true;
     }
     return 0;
 }
@@ -280,6 +288,8 @@ int journal_replay(const char *dir, struct journal_replay *r)
         r->next_lsn = w.newest_first != 0 ? w.newest_first : 1;
     if (rc == 0)
         rc = look_for_cuts(dir, r);
+    for (uint32_t i = 0; i < r->segment_count; i++)
+        r->damaged += r->segments[i].damaged;
     if (rc == 0 && !r->clean)
         rc = sync_segments(dir, r);
     if (rc == 0 && r->damaged == 0)

@@ -10,6 +10,7 @@ struct journal_segment {
     uint64_t end;        /* one past its last good record; 0: it has none */
     uint64_t made_bytes; /* what its header says of its size */
     bool unused;         /* nothing was ever written to it */
+    bool damaged;        /* records that were in it cannot be read */
 };
 
 struct journal_replay {

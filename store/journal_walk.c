@@ -2,6 +2,7 @@
 #include "store/journal_walk.h"
 
 #include "base/err.h"
+#include "base/log.h"
 #include "store/file.h"
 #include "store/journal_file.h"
 
@@ -59,7 +60,7 @@ static int read_segment(struct journal_walker *w, const char *path, uint64_t byt
 
 static int load_segment(struct journal_walker *w)
 {
-    const struct journal_segment *segment = &w->segments[w->index];
+    struct journal_segment *segment = &w->segments[w->index];
     struct journal_header h;
     char path[FILE_PATH];
     size_t got;
@@ -79,8 +80,12 @@ static int load_segment(struct journal_walker *w)
     }
     journal_file_path(path, w->dir, segment->sequence);
     err = read_segment(w, path, segment->bytes, &got);
-    if (err != 0)
+    if (err == -ERR_IO) { /* what could be read of it counts all the same */
+        log_error("%s cannot be read", path);
+        segment->damaged = true;
+    } else if (err != 0) {
         return err;
+    }
     if (!journal_good_header(w->data, got))
         return 0;
     memcpy(&h, w->data, sizeof h);

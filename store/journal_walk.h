@@ -8,7 +8,7 @@
  * is all zeros from `used` on, and mostly never touched there. */
 struct journal_walker {
     const char *dir;
-    const struct journal_segment *segments;
+    struct journal_segment *segments;
     uint32_t count, index; /* index: the segment in memory */
     uint32_t worker;
     uint8_t *data;
@@ -23,7 +23,8 @@ struct journal_walker {
     uint64_t newest_first; /* the last of them that was not 0 */
 };
 
-/* The next good record, skipping what is not one. 1, 0 at the end, or an error. */
+/* The next good record, skipping what is not one. 1, 0 at the end, or an error. A segment that the disk does
+ * not give is marked as damaged. */
 int journal_walk(struct journal_walker *w, struct journal_record *out);
 
 /* Is it the header of a segment, of whichever? */

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "store/file.h"
+#include "store/journal_file.h"
 #include "store/suspect.h"
 
 #include <dirent.h>
@@ -178,6 +179,50 @@ static int disown_vnodes_of(struct store *s, uint32_t worker)
     return err;
 }
 
+static int move_to_quarantine(struct store *s, uint32_t worker, const char *path, uint64_t sequence)
+{
+    char dir[FILE_PATH], to[FILE_PATH];
+    int err;
+
+    file_path(dir, "%s/quarantine", s->data_dir);
+    err = file_make_dir(dir);
+    if (err != 0)
+        return err;
+    file_path(to, "%s/journal-%" PRIu32 "-%012" PRIu64 "-%" PRIu64, dir, worker, sequence,
+              clock_wall_us());
+    if (rename(path, to) != 0)
+        return err_from_errno(errno);
+    log_error("journal of worker %" PRIu32 ": damaged segment moved to %s", worker, to);
+    return file_sync_dir(dir);
+}
+
+/* What is damaged costs its vnodes their ids once, not at every start: all that could be read is written
+ * back, and a journal begins anew. Not on a full disk: then all stays as it is. */
+static int end_damaged_journal(struct store *s, const char *dir, uint32_t worker,
+                               struct journal_replay *r)
+{
+    int err = 0;
+
+    while (err == 0 && s->oldest != NULL)
+        err = flush_oldest(s);
+    if (err == 0) /* before segments go */
+        err = commits_save(s->vnode_conf.commits, dir, r->next_lsn - 1);
+    for (uint32_t i = 0; err == 0 && i < r->segment_count; i++) {
+        char path[FILE_PATH];
+
+        journal_file_path(path, dir, r->segments[i].sequence);
+        if (r->segments[i].damaged)
+            err = move_to_quarantine(s, worker, path, r->segments[i].sequence);
+        else if (unlink(path) != 0)
+            err = err_from_errno(errno);
+    }
+    if (err == 0)
+        err = file_sync_dir(dir);
+    if (err == 0)
+        r->segment_count = 0;
+    return err == -ERR_DISKFULL ? 0 : err;
+}
+
 int recover_journal(struct store *s, const char *dir, uint32_t worker, struct journal_replay *r)
 {
     /* With always, a power cut takes only what nobody was told to be durable. */
@@ -200,6 +245,8 @@ int recover_journal(struct store *s, const char *dir, uint32_t worker, struct jo
     if (err == 0 && r->damaged > 0) {
         s->stats.corrupt_records += r->damaged;
         err = renew_vnodes_of(s, worker, VNODE_RENEW, false);
+        if (err == 0)
+            err = end_damaged_journal(s, dir, worker, r);
     } else if (err == 0 && r->segment_count == 0 && had_vnodes(s, worker)) {
         log_error("the journal of worker %u is gone", worker);
         err = renew_vnodes_of(s, worker, VNODE_RENEW, false);

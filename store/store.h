@@ -13,7 +13,8 @@
  *   vnodes/<partition>.id which vnode is expected there (store/vnode.h)
  *   journal/<worker>/     segments NNNNNNNNNNNN.wal (store/journal_format.h), reserve.wal, boot
  *                         (store/boot.h), commits (store/commits.h)
- *   quarantine/           vnodes that could not be read (store/suspect.h: or of which we died)
+ *   quarantine/           vnodes that could not be read (store/suspect.h: or of which we died), and
+ *                         damaged segments of journals
  * docs/storage.md explains how they work together.
  *
  * A vnode exists from store_vnode_open() with create on; it keeps its id and its dot counter in its

@@ -94,6 +94,7 @@ def flushed(r):
 # Buffers stay in the journal here.
 one = Cluster(nodes=1, workers=2, options=("partitions=16", "flush_age=1h", "segment_size=1mb"))
 DATA = values("a", b"one")
+FILL = {f"fill:{i}": b"x" * 4000 for i in range(2000)}
 
 
 def of_worker(worker):
@@ -139,7 +140,7 @@ def a_lost_journal_segment_is_reported():
     def change():
         os.unlink(segments(one, 0)[-2])
 
-    put(one, 1, {f"fill:{i}": b"x" * 4000 for i in range(2000)})
+    put(one, 1, FILL)
     journal_damage(change, "are damaged")
 
 
@@ -148,6 +149,7 @@ def the_loss_of_the_newest_journal_segment_is_reported():
     def change():
         os.unlink(segments(one, 0)[-1])
 
+    put(one, 1, FILL)
     journal_damage(change, "records [0-9]+ to [0-9]+ are missing")
 
 

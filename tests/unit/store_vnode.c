@@ -454,6 +454,29 @@ static void damage_in_the_journal_is_amnesia_of_that_workers_vnodes(void **state
     for (unsigned n = 2; n < 30; n++)
         assert_int_equal(kit_get(s, n), n);
     store_close(s);
+    struct found found =
+        look(); /* it is answered once; the segment is kept for people to look at */
+    assert_int_equal(found.new_ids, 0);
+    assert_int_equal(found.keys, KEYS);
+    file_path(path, "%s/quarantine", dir);
+    assert_true(file_exists(path));
+}
+
+/* As a bad block would: a folder has the name of a segment. */
+static void a_journal_segment_that_cannot_be_read_is_damage_and_set_aside(void **state)
+{
+    char path[FILE_PATH];
+
+    (void)state;
+    assert_int_equal(look().new_ids, 0);
+    file_path(path, "%s/journal/0/000000000099.wal", dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    struct found found = look();
+    assert_int_equal(found.new_ids, 1 << KIT_Q);
+    assert_int_equal(found.keys, KEYS);
+    found = look();
+    assert_int_equal(found.new_ids, 0);
+    assert_int_equal(found.keys, KEYS);
 }
 
 static void a_dot_that_was_never_issued_here_gives_the_vnode_a_new_id(void **state)
@@ -508,6 +531,7 @@ int main(void)
         TEST(every_flipped_bit_of_a_record_is_found_reported_and_repaired_from),
         TEST(a_walk_leaves_damaged_records_out_and_reports_them),
         TEST(damage_in_the_journal_is_amnesia_of_that_workers_vnodes),
+        TEST(a_journal_segment_that_cannot_be_read_is_damage_and_set_aside),
         TEST(a_dot_that_was_never_issued_here_gives_the_vnode_a_new_id),
         TEST(another_number_of_partitions_is_refused),
     };
