@@ -117,6 +117,8 @@ static int apply(struct coord *c, struct job *job)
             return rc;
         buf_clear(c->scratch_a);
         rc = object_put(old, &job->write, c->scratch_a, &c->reply);
+        if (rc == 1) /* the dot under which it was carried out, not a new one */
+            ASSERT(object_carried_out(old, job->write.request_id, &job->write.dot));
         if (rc != -ERR_STALE || tries == 1)
             return rc;
         /* The object knows dots that this vnode does not remember to have issued. It may have issued
@@ -228,7 +230,7 @@ static void replicate(struct coord *c, const struct job *job, struct request *r,
     coord_put_targets(c, p, put, r, &setup);
     setup.suspects = coord_suspects(c, r, setup.count);
     r->asker = *job->asker;
-    r->dot = job->duplicate ? (struct dot){0, 0} : job->write.dot;
+    r->dot = job->write.dot;
     r->pos = p->pos;
     r->partition = p->partition;
     r->epoch = c->view->epoch;
@@ -347,7 +349,7 @@ static int have_object(struct coord *c, struct request *r)
     if (rc == 0)
         rc = object_open(&c->mine, c->object);
     /* A record that was damaged meanwhile may be there again, by way of others, without the write. */
-    if (rc == 0 && r->dot.vnode != 0 && !causal_covers(&c->mine.causal, r->dot))
+    if (rc == 0 && !causal_covers(&c->mine.causal, r->dot))
         rc = -ERR_CORRUPT;
     if (rc != 0)
         return rc;

@@ -100,6 +100,15 @@ static const struct request_id *find_id(const struct object *o, uint64_t id)
     return NULL;
 }
 
+bool object_carried_out(const struct object *o, uint64_t request_id, struct dot *dot)
+{
+    const struct request_id *known = find_id(o, request_id);
+
+    if (known != NULL)
+        *dot = known->dot;
+    return known != NULL;
+}
+
 /* Insert into a list sorted by id that has room for one more. */
 static void insert_id(struct request_id *ids, uint32_t *count, struct request_id new)
 {

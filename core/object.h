@@ -131,6 +131,9 @@ size_t object_put_bound(const struct object *old, const struct object_write *w);
 int object_put(const struct object *old, const struct object_write *asked, struct buf *out,
                struct causal *reply);
 
+/* The dot of a request that o remembers to have been carried out; false: it does not. */
+bool object_carried_out(const struct object *o, uint64_t request_id, struct dot *dot);
+
 /* Merge two replicas' objects of one key: a sibling stays if both have it, or if the other's
  * context does not cover its dot. Appends the encoded result. Siblings that carry the same
  * remembered request id collapse into the newest by (time, dot); that the older one has been
