@@ -202,6 +202,7 @@ enum call_result cmd_cluster_nodes(struct call *call)
     const struct cluster_map *map = cluster_map_now(call->engine);
     struct resp_out text;
 
+    call->conn->knows_nodes = true;
     resp_init(&text);
     for (uint16_t i = 0; map != NULL && i < map->view->member_count; i++) {
         const struct member *m = &map->view->members[i];

@@ -180,7 +180,7 @@ enum call_result cmd_reset(struct call *call)
     conn->reply_off = conn->skip_next = conn->silent = false;
     conn->out.protocol = 2;
     conn->name[0] = '\0';
-    conn->no_evict = conn->no_touch = false;
+    conn->no_evict = conn->no_touch = conn->knows_nodes = false;
     monitor_leave(call->clients, conn);
     conn_logout(conn);
     resp_simple(call_out(call), "RESET");

@@ -262,6 +262,13 @@ enum call_result cmd_cluster_getkeysinslot(struct call *call)
 
 /* --- DBSIZE --- */
 
+/* Who has looked at the nodes of the cluster, as redis-cli --cluster does, asks each of them and adds up:
+ * the front port then speaks for the worker that CLUSTER NODES calls `myself`. */
+static bool counts_own(const struct call *call)
+{
+    return call->conn->port == CLIENTS_WORKER || call->conn->knows_nodes;
+}
+
 /* From this node's count of records and the share of the ring that it holds. */
 static uint64_t estimate(const struct call *call, uint64_t held_keys)
 {
@@ -275,7 +282,7 @@ static uint64_t estimate(const struct call *call, uint64_t held_keys)
         for (unsigned i = 0; i < walk->primaries; i++)
             held += walk->member[i] == e->view->self;
         wanted +=
-            call->conn->port == CLIENTS_FRONT || (route_slot(e, slot, &member, &worker) &&
+            !counts_own(call) || (route_slot(e, slot, &member, &worker) &&
                                                   member == e->view->self && worker == e->worker);
     }
     return held == 0 ? 0 : held_keys * wanted / held;
@@ -284,7 +291,7 @@ static uint64_t estimate(const struct call *call, uint64_t held_keys)
 enum call_result cmd_dbsize(struct call *call)
 {
     struct key_walk_setup setup = {
-        .each = count_key, .finish = finish_count, .lanes = 4, .slot = -1};
+        .each = count_key, .finish = finish_count, .lanes = 4, .slot = -1, .mine = counts_own(call)};
     struct worker_info info;
 
     cmd_get_info(call, &info);

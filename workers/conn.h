@@ -65,6 +65,7 @@ struct conn {
     bool doomed;           /* close at the end of this turn, whatever is unsent */
     bool is_dirty;
     bool no_evict, no_touch;
+    bool knows_nodes; /* has asked for CLUSTER NODES: one that adds up what each node says */
     struct conn_list *listed; /* active or idle */
     bool is_stalled;
 

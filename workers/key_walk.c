@@ -340,7 +340,7 @@ enum call_result key_walk_begin(struct call *call, const struct key_walk_setup *
         memcpy(walk + 1, setup->pattern.data, setup->pattern.len);
     ASSERT(setup->lanes >= 1 && setup->lanes <= LANES && (!setup->resumable || setup->lanes == 1));
     walk->nameless = setup->pattern.data != NULL && setup->pattern.len == 0;
-    walk->mine_only = call->conn->port == CLIENTS_WORKER && setup->slot < 0;
+    walk->mine_only = (setup->mine || call->conn->port == CLIENTS_WORKER) && setup->slot < 0;
     place(walk, e);
     drive(p);
     if (call->conn->in_flight > 0)

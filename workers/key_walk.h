@@ -30,6 +30,7 @@ struct key_walk_setup {
     uint64_t cursor;      /* where to begin */
     uint32_t rows;        /* resumable: look at so many records, roughly */
     int32_t slot;         /* this one alone; -1: all */
+    bool mine;            /* all: those that the map gives this worker; at a worker port anyway */
     struct slice pattern; /* keys that match alone; empty: all. Copied */
     uint64_t most;        /* for the caller */
 };

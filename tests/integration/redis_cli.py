@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What people do with redis-cli, against the front port of a cluster: every mode that it has."""
+import re
 import shutil
 import subprocess
 
@@ -95,6 +96,20 @@ def run():
         finally:
             process.kill()
             process.wait()
+
+    @case
+    def each_key_is_counted_once_through_any_port():
+        with Redis(cluster.port(1)) as r:
+            total = r("DBSIZE")
+            equal(total > 0, True)
+        for port in (cluster.port(1), cluster.port(1) + 1, cluster.port(2), cluster.port(2) + 2):
+            text = cli("--cluster", "info", f"127.0.0.1:{port}")
+            equal(re.search(r"(\d+) keys in (\d+) masters", text).groups(), (str(total), "4"))
+        with Redis(cluster.port(1)) as r:
+            r("CLUSTER", "NODES")
+            equal(r("DBSIZE") < total, True)  # of the worker that is `myself`, as in Redis Cluster
+            r("RESET")
+            equal(r("DBSIZE"), total)
 
     @case
     def help_and_docs_are_read_from_the_server():
