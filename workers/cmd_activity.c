@@ -1,6 +1,7 @@
 /* SLOWLOG, LATENCY and INFO commandstats: what the workers of the node remember of their commands, put
  * together. Runs in workers. */
 #include "workers/cmd.h"
+#include "workers/latency_graph.h"
 
 #include "workers/packed.h"
 #include "workers/spread.h"
@@ -163,14 +164,8 @@ void spread_latency_reset(struct clients *c, uint64_t asker, struct slice words,
     resp_printf(text, "%d\n", count);
 }
 
-struct sample {
-    int event;
-    uint64_t wall_s;
-    uint32_t ms, max_ms;
-};
-
 /* The next line of the texts of all workers. */
-static bool next_sample(struct slice *text, struct sample *out)
+static bool next_sample(struct slice *text, struct latency_sample *out)
 {
     const uint8_t *end = text->len > 0 ? memchr(text->data, '\n', text->len) : NULL;
     ull wall_s;
@@ -193,34 +188,46 @@ static struct slice all_text(const struct pending *p)
 
 static int older_first(const void *a, const void *b)
 {
-    const struct sample *x = a, *y = b;
+    const struct latency_sample *x = a, *y = b;
 
     return x->wall_s < y->wall_s ? -1 : x->wall_s > y->wall_s;
 }
 
-/* p->arg[0]: the event. */
-static void finish_history(struct pending *p, struct resp_out *out)
+/* The latest spikes of the event in p->arg[0], of all workers, oldest first; the caller frees them. *count
+ * is 0 without memory, too. */
+static struct latency_sample *spikes_of_event(struct pending *p, struct resp_out *out,
+                                              size_t *count)
 {
     struct slice text = all_text(p);
-    struct sample s, *list;
-    size_t count = 0, room = ACTIVITY_SPIKES * LIMIT_WORKERS;
+    struct latency_sample s, *list;
+    size_t found = 0, room = ACTIVITY_SPIKES * LIMIT_WORKERS;
+
+    *count = 0;
+    list = calloc(room, sizeof *list);
+    if (list == NULL) {
+        out->failed = true;
+        return NULL;
+    }
+    while (found < room && next_sample(&text, &s))
+        if (s.event == p->arg[0])
+            list[found++] = s;
+    qsort(list, found, sizeof *list, older_first);
+    *count = found < ACTIVITY_SPIKES ? found : ACTIVITY_SPIKES;
+    memmove(list, list + found - *count, *count * sizeof *list);
+    return list;
+}
+
+static void finish_history(struct pending *p, struct resp_out *out)
+{
+    size_t count;
 
     if (p->failed) {
         call_status(p, &p->error, out);
         return;
     }
-    list = calloc(room, sizeof *list);
-    if (list == NULL) {
-        out->failed = true;
-        return;
-    }
-    while (count < room && next_sample(&text, &s))
-        if (s.event == p->arg[0])
-            list[count++] = s;
-    qsort(list, count, sizeof *list, older_first);
-    size_t skip = count > ACTIVITY_SPIKES ? count - ACTIVITY_SPIKES : 0;
-    resp_array(out, count - skip);
-    for (size_t i = skip; i < count; i++) {
+    struct latency_sample *list = spikes_of_event(p, out, &count);
+    resp_array(out, count);
+    for (size_t i = 0; i < count; i++) {
         resp_array(out, 2);
         resp_integer(out, (int64_t)list[i].wall_s);
         resp_integer(out, list[i].ms);
@@ -228,23 +235,68 @@ static void finish_history(struct pending *p, struct resp_out *out)
     free(list);
 }
 
+static void finish_graph(struct pending *p, struct resp_out *out)
+{
+    const char *event = activity_event_name((enum activity_event)p->arg[0]);
+    struct resp_out text;
+    size_t count;
+
+    if (p->failed) {
+        call_status(p, &p->error, out);
+        return;
+    }
+    struct latency_sample *list = spikes_of_event(p, out, &count);
+    if (count == 0) {
+        call_fail(p, out, "ERR No samples available for event '%s'", event);
+    } else {
+        resp_init(&text);
+        latency_graph_write(&text, event, list, count, p->conn->clients->engine->wall_ms / 1000);
+        resp_take_text(out, &text);
+    }
+    free(list);
+}
+
+/* Ask all workers for the spikes of the event in argument 2. false: there is no such event. */
+static bool ask_for_event(struct call *call, pending_finish_fn *finish, enum call_result *result)
+{
+    for (int e = 0; e < ACTIVITY_EVENTS; e++) {
+        if (call_is(call, 2, activity_event_name((enum activity_event)e))) {
+            *result = spread_begin(call, SPREAD_latency_get, NULL, 0, e, 0, finish);
+            return true;
+        }
+    }
+    return false;
+}
+
 enum call_result cmd_latency_history(struct call *call)
 {
-    for (int e = 0; e < ACTIVITY_EVENTS; e++)
-        if (call_is(call, 2, activity_event_name((enum activity_event)e)))
-            return spread_begin(call, SPREAD_latency_get, NULL, 0, e, 0, finish_history);
+    enum call_result result;
+
+    if (ask_for_event(call, finish_history, &result))
+        return result;
     resp_array(call_out(call), 0);
     return CALL_DONE;
 }
 
-static size_t newest_of_each(struct slice text, struct sample latest[ACTIVITY_EVENTS])
+enum call_result cmd_latency_graph(struct call *call)
 {
-    struct sample s;
+    enum call_result result;
+    size_t len = call->argv[2].len < 128 ? call->argv[2].len : 128;
+
+    if (ask_for_event(call, finish_graph, &result))
+        return result;
+    return call_errorf(call, "ERR No samples available for event '%.*s'", (int)len,
+                       call->argv[2].data);
+}
+
+static size_t newest_of_each(struct slice text, struct latency_sample latest[ACTIVITY_EVENTS])
+{
+    struct latency_sample s;
     size_t count = 0;
 
     memset(latest, 0, ACTIVITY_EVENTS * sizeof latest[0]);
     while (next_sample(&text, &s)) {
-        struct sample *l = &latest[s.event];
+        struct latency_sample *l = &latest[s.event];
         uint32_t max_ms = l->max_ms > s.max_ms ? l->max_ms : s.max_ms;
 
         count += l->wall_s == 0;
@@ -257,7 +309,7 @@ static size_t newest_of_each(struct slice text, struct sample latest[ACTIVITY_EV
 
 static void finish_latest(struct pending *p, struct resp_out *out)
 {
-    struct sample latest[ACTIVITY_EVENTS];
+    struct latency_sample latest[ACTIVITY_EVENTS];
 
     if (p->failed) {
         call_status(p, &p->error, out);
@@ -282,7 +334,7 @@ enum call_result cmd_latency_latest(struct call *call)
 
 static void finish_doctor(struct pending *p, struct resp_out *out)
 {
-    struct sample latest[ACTIVITY_EVENTS];
+    struct latency_sample latest[ACTIVITY_EVENTS];
     struct resp_out text;
 
     if (p->failed) {

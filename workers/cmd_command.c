@@ -96,6 +96,8 @@ static const char *const *tips_of(const struct command *c)
         {"keys", {"request_policy:all_shards", "nondeterministic_output_order"}},
         {"latency|doctor",
          {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
+        {"latency|graph",
+         {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
         {"latency|histogram",
          {"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"}},
         {"latency|history",

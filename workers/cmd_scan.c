@@ -281,17 +281,19 @@ static uint64_t estimate(const struct call *call, uint64_t held_keys)
 
         for (unsigned i = 0; i < walk->primaries; i++)
             held += walk->member[i] == e->view->self;
-        wanted +=
-            !counts_own(call) || (route_slot(e, slot, &member, &worker) &&
-                                                  member == e->view->self && worker == e->worker);
+        wanted += !counts_own(call) || (route_slot(e, slot, &member, &worker) &&
+                                        member == e->view->self && worker == e->worker);
     }
     return held == 0 ? 0 : held_keys * wanted / held;
 }
 
 enum call_result cmd_dbsize(struct call *call)
 {
-    struct key_walk_setup setup = {
-        .each = count_key, .finish = finish_count, .lanes = 4, .slot = -1, .mine = counts_own(call)};
+    struct key_walk_setup setup = {.each = count_key,
+                                   .finish = finish_count,
+                                   .lanes = 4,
+                                   .slot = -1,
+                                   .mine = counts_own(call)};
     struct worker_info info;
 
     cmd_get_info(call, &info);

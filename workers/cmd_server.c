@@ -21,6 +21,22 @@ enum call_result cmd_time(struct call *call)
     return CALL_DONE;
 }
 
+enum call_result cmd_lolwut(struct call *call)
+{
+    struct resp_out text;
+    int64_t version;
+
+    if (call->argc >= 3 && call_is(call, 1, "version") && !call_int64(call, 2, &version))
+        return call_not_integer(call);
+    resp_init(&text);
+    resp_printf(&text,
+                "     12\n  o  o  o\n o       o\n9o   ~>  o3\n o       o\n  o  o  o\n     6\n\n"
+                "Clockwise ver. %s\n",
+                CLOCKWISE_VERSION);
+    resp_take_text(call_out(call), &text);
+    return CALL_DONE;
+}
+
 enum call_result cmd_role(struct call *call)
 {
     struct resp_out *out = call_out(call);

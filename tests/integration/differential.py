@@ -101,7 +101,7 @@ def words():
         lambda: ["COMMAND", "GETKEYSANDFLAGS", "SET", "a", "b"] + dice.choice([[], ["EX", "1"], ["GET"], ["EX", "1", "get"]]),
         lambda: ["KEYS", dice.choice(["*?" * 3000, "nosuch" * 1000, "*a" * 3000])],
         lambda: ["COMMAND", "INFO", "nosuch"], lambda: ["COMMAND", "LIST", "FILTERBY", "MODULE", "x"],
-        lambda: ["COMMAND", "LIST", dice.choice(["FILTERBY", "FOO"])], lambda: ["COMMAND", "FOO"],
+        lambda: ["COMMAND", "LIST", dice.choice(["FILTERBY", "FOO"])], lambda: ["COMMAND", "FOO"], lambda: ["LATENCY", "GRAPH", "x"], lambda: ["LOLWUT", "VERSION", "x"],
         lambda: ["READONLY", "x"], lambda: ["RESET"] if dice.random() < 0.1 else ["PING"],
         lambda: ["FLUSHALL", dice.choice(["FOO", "ASYNC", "SYNC"])], lambda: ["FLUSHDB"],
         lambda: ["DBSIZE", "x"], lambda: ["RANDOMKEY", "x"], lambda: ["TIME", "x"], lambda: ["ROLE", "x"],

@@ -92,7 +92,7 @@ static void unknown_and_malformed_commands_get_the_errors_of_redis(void **state)
            "-ERR incr is not supported: it writes what depends on what it has read, and two "
            "sides of a broken network would both do it; CW.GET and CW.PUT with a context do "
            "it safely\r\n");
-    EXPECT("Lolwut 5", "-ERR Lolwut is not supported: there is no picture\r\n");
+    EXPECT("Swapdb 5", "-ERR Swapdb is not supported: there is only database 0\r\n");
     EXPECT("foo x", "-ERR unknown command 'foo', with args beginning with: 'x' \r\n");
     EXPECT("foo", "-ERR unknown command 'foo', with args beginning with: \r\n");
     EXPECT("get", "-ERR wrong number of arguments for 'get' command\r\n");

@@ -74,7 +74,12 @@ static void settings_of_redis_are_set_and_shown(void **state)
     EXPECT("SLOWLOG GET", "*0\r\n");
     EXPECT("CONFIG SET latency-monitor-threshold 5", "+OK\r\n");
     EXPECT("LATENCY LATEST", "*0\r\n");
+    EXPECT("LATENCY GRAPH command", "-ERR No samples available for event 'command'\r\n");
+    EXPECT("LATENCY GRAPH nosuch", "-ERR No samples available for event 'nosuch'\r\n");
     EXPECT("LATENCY RESET", ":0\r\n");
+    EXPECT("LOLWUT VERSION x", "-ERR value is not an integer or out of range\r\n");
+    put_text(fd, "LOLWUT\r\n");
+    assert_non_null(strstr(got(fd), "Clockwise ver. "));
 }
 
 static void a_command_that_is_too_long_as_a_whole_is_told_so(void **state)
