@@ -41,8 +41,10 @@ static void spikes_are_columns_with_their_age_below(void **state)
 
 static void ages_have_the_largest_unit_that_fits_and_clocks_may_go_back(void **state)
 {
-    struct latency_sample s[] = {
-        {0, 1000000 - 86400 * 11, 7, 9}, {0, 1000000 - 86399, 7, 9}, {0, 1000000 - 60, 7, 9}, {0, 1000005, 7, 9}};
+    struct latency_sample s[] = {{0, 1000000 - 86400 * 11, 7, 9},
+                                 {0, 1000000 - 86399, 7, 9},
+                                 {0, 1000000 - 60, 7, 9},
+                                 {0, 1000005, 7, 9}};
 
     (void)state;
     expect(s, 4,
