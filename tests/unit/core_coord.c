@@ -343,41 +343,6 @@ static void test_retried_request(void **state)
     finish(k);
 }
 
-/* A record that was damaged meanwhile comes back from others without the write: what is sent to whoever
- * stands in for a silent replica must not be taken for the write, a repeated one no more than a first. */
-static void test_retried_request_lost(void **state)
-{
-    struct kit *k = cluster(4, 1, three);
-    struct kit_node *n = kit_owner(k, 0, 0);
-    struct msg_PUT m = set(k, 0, "once");
-
-    (void)state;
-    do_put(k, n, set(k, 0, "before"));
-    for (int repeated = 0; repeated <= 1; repeated++) {
-        struct slice before = kit_copy(n->records[0].bytes);
-        uint64_t token;
-
-        for (uint16_t i = 0; i < 4; i++)
-            k->cut[n->member][i] = true;
-        m.request_id = (uint64_t)(77 + repeated);
-        m.w = 1;
-        if (repeated)
-            assert_int_equal(do_put(k, n, m)->status, 0);
-        m.w = 2;
-        token = put(k, n, m);
-        for (uint16_t i = 0; i < 4; i++)
-            k->cut[n->member][i] = false;
-        kit_replace(&n->records[0].bytes, before);
-        for (int i = 0; i < 40; i++) {
-            kit_pass(k, 100000);
-            kit_settle(k);
-        }
-        assert_int_equal(k->replies[token].status, -ERR_NOQUORUM);
-        free((void *)(uintptr_t)before.data);
-    }
-    finish(k);
-}
-
 static void test_sibling_cap(void **state)
 {
     struct kit *k = cluster(3, 1, three);
@@ -884,7 +849,6 @@ int main(void)
         cmocka_unit_test(test_full_tables),
         cmocka_unit_test(test_grocery_cart),
         cmocka_unit_test(test_retried_request),
-        cmocka_unit_test(test_retried_request_lost),
         cmocka_unit_test(test_sibling_cap),
         cmocka_unit_test(test_dead_primary),
         cmocka_unit_test(test_three_nodes_one_dead),
