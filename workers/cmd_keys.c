@@ -188,9 +188,9 @@ static void answer_ttl(struct pending *p, uint32_t part, const struct coord_repl
     ms = (int64_t)winner.expiry_ms;
     if (!p->arg[0])
         ms -= (int64_t)p->conn->clients->engine->wall_ms;
-    /* Redis rounds a time left to the nearest second and cuts off an absolute one. */
+    /* Redis rounds to the nearest second, a time left as well as an absolute one. */
     if (!p->arg[1])
-        ms = p->arg[0] ? ms / 1000 : (ms + 500) / 1000;
+        ms = (ms + 500) / 1000;
     resp_integer(out, ms);
 }
 

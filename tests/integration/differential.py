@@ -31,8 +31,12 @@ def later():
     return dice.choice([str(FUTURE + dice.randrange(1000)), str(FUTURE)])
 
 
+def later_ms():
+    return later() + dice.choice(["000", "001", "499", "500", "999"])
+
+
 def late_option():
-    return dice.choice([["EXAT", later()], ["PXAT", later() + "000"], ["exat", "1"], ["KEEPTTL"],
+    return dice.choice([["EXAT", later()], ["PXAT", later_ms()], ["exat", "1"], ["KEEPTTL"],
                         ["EX", dice.choice(["0", "-1", "x", "01", "9223372036854775807"])],
                         ["PXAT", "x"], ["EXAT"], ["FOO"], ["GET"], []])
 
@@ -61,7 +65,7 @@ def words():
                                                 ["PX", dice.choice(["0", "-1", "x", "", "01", "9223372036854775808"])]]),
         lambda: ["EXPIREAT", key(), later()] + dice.choice([[], ["NX"], ["XX"], ["GT"], ["LT"], ["XX", "GT"],
                                                             ["NX", "XX"], ["GT", "LT"], ["FOO"]]),
-        lambda: ["PEXPIREAT", key(), later() + "000"] + dice.choice([[], ["GT"], ["LT"]]),
+        lambda: ["PEXPIREAT", key(), later_ms()] + dice.choice([[], ["GT"], ["LT"]]),
         lambda: ["EXPIRE", key(), dice.choice(["-1", "x", "9223372036854775807", "-9223372036854775808"])],
         lambda: ["EXPIREAT", key(), "1"], lambda: ["EXPIRETIME", key()], lambda: ["PEXPIRETIME", key()],
         lambda: ["PERSIST", key()], lambda: ["SETEX", key(), dice.choice(["0", "-1", "x"]), "v"],

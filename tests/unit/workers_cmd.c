@@ -49,6 +49,8 @@ static void expiry_commands_answer_as_redis_does(void **state)
     EXPECT("PTTL k", ":100000\r\n");
     EXPECT("EXPIRETIME k", ":1700000100\r\n");
     EXPECT("PEXPIRETIME k", ":1700000100000\r\n");
+    EXPECT("SET rounded v PXAT 4000000000500", "+OK\r\n");
+    EXPECT("EXPIRETIME rounded", ":4000000001\r\n");
     EXPECT("SET k w KEEPTTL", "+OK\r\n");
     EXPECT("TTL k", ":100\r\n");
     EXPECT("PERSIST k", ":1\r\n");
