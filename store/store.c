@@ -67,6 +67,8 @@ int engine_init(struct store *s, const struct store_conf *conf)
         return -ERR_NOMEM;
     file_path(path, "%s/vnodes", s->data_dir);
     err = file_make_dir(path);
+    if (err == 0)
+        vnode_sweep(s->data_dir);
     file_path(path, "%s/journal", s->data_dir);
     if (err == 0)
         err = file_make_dir(path);
@@ -142,7 +144,7 @@ static void stop_threads(struct store *s)
     }
     while (s->flusher != NULL && (v = flusher_take_any(s->flusher)) != NULL) {
         v->busy = false;
-        if (v->work.todo & VNODE_DROP) {
+        if ((v->work.todo | v->want) & VNODE_DROP) {
             vnode_remove_files(v, s->data_dir);
             vnode_close(v);
         }

@@ -6,6 +6,7 @@
  *                          commits it had when this was written; so that a folder that has vanished
  *                          is noticed and not taken for a new one
  *   vnodes/<partition>.new being made
+ *   vnodes/<partition>-<id>.old being removed
  *   quarantine/            folders that could not be read, kept for people to look at
  *
  * Row "vnode" of the meta database, 72 bytes, little-endian:
@@ -166,6 +167,9 @@ bool vnode_exists(const char *data_dir, uint32_t partition);
  * that vnode_remove_files() removes later. */
 int vnode_unlink(struct vnode *v, const char *data_dir);
 void vnode_remove_files(struct vnode *v, const char *data_dir);
+
+/* Remove the files of vnodes that had been unlinked when a process was killed. */
+void vnode_sweep(const char *data_dir);
 
 /* Set the damaged folder aside in quarantine and make an empty vnode with a new id in its place, in
  * v->work. Nobody else may use v->env. -ERR_DISKFULL (try again), -ERR_IO, -ERR_NOMEM. Blocks. */

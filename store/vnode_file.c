@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "store/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -111,6 +112,26 @@ int vnode_unlink(struct vnode *v, const char *data_dir)
     vnode_folder(path, data_dir, v->partition);
     trash_path(trash, data_dir, v);
     return rename(path, trash) == 0 ? 0 : err_from_errno(errno);
+}
+
+void vnode_sweep(const char *data_dir)
+{
+    char path[FILE_PATH];
+    struct dirent *e;
+
+    file_path(path, "%s/vnodes", data_dir);
+    DIR *dir = opendir(path);
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        size_t len = strlen(e->d_name);
+
+        if (len < 4 || strcmp(e->d_name + len - 4, ".old") != 0)
+            continue;
+        file_path(path, "%s/vnodes/%s", data_dir, e->d_name);
+        if (file_remove_dir(path) != 0)
+            log_warn("cannot remove %s", path);
+    }
+    if (dir != NULL)
+        closedir(dir);
 }
 
 void vnode_remove_files(struct vnode *v, const char *data_dir)

@@ -394,6 +394,44 @@ static void a_dropped_vnode_is_gone_and_can_be_made_anew(void **state)
     store_close(s);
 }
 
+static bool any_left_of_vnode_1(void)
+{
+    char path[FILE_PATH];
+    struct dirent *e;
+    bool any = false;
+
+    file_path(path, "%s/vnodes", dir);
+    DIR *d = opendir(path);
+    while ((e = readdir(d)) != NULL)
+        any |= strncmp(e->d_name, "1", 1) == 0;
+    closedir(d);
+    return any;
+}
+
+static void a_vnode_that_is_dropped_at_the_end_leaves_nothing(void **state)
+{
+    struct store *s = kit_open(dir);
+    char text[KIT_KEY], path[FILE_PATH];
+    unsigned n = 0;
+
+    (void)state;
+    while (kit_partition(kit_key(n, text)) != 1)
+        n++;
+    kit_wait(s, kit_put(s, n, 5));
+    store_flush(s, 1); /* the flush thread has it when it is dropped */
+    assert_int_equal(store_vnode_drop(s, 1), 0);
+    store_close(s);
+    assert_false(any_left_of_vnode_1());
+
+    file_path(path, "%s/vnodes/1-0123456789abcdef.old", dir); /* of a process that was killed */
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(file_replace(path, "data.mdb", slice_str("large")), 0);
+    struct store_conf conf = kit_conf(dir);
+    assert_int_equal(store_open(&s, &conf), 0);
+    assert_false(any_left_of_vnode_1());
+    store_close(s);
+}
+
 static void what_was_dropped_does_not_come_back_with_a_recovery_that_flushes(void **state)
 {
     struct store_conf conf = kit_conf(dir);
@@ -470,6 +508,7 @@ int main(void)
         TEST(expired_values_are_dropped_without_changing_leaves),
         TEST(two_keys_of_one_position_live_side_by_side),
         TEST(a_dropped_vnode_is_gone_and_can_be_made_anew),
+        TEST(a_vnode_that_is_dropped_at_the_end_leaves_nothing),
         TEST(what_was_dropped_does_not_come_back_with_a_recovery_that_flushes),
         TEST(journals_of_all_workers_are_recovered_for_another_number_of_workers),
     };
