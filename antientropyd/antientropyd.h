@@ -40,6 +40,9 @@ struct antientropyd {
     /* pace.c */
     struct hist before[LIMIT_WORKERS]; /* of requests, when last looked at */
     struct pace pace;
+    bool may_idle, idle; /* the scheduling class (base/cpu.h): may be, is the lowest */
+    int competed;        /* looks since it is not */
+    bool cpu_short;      /* workers wait for a CPU */
 
     /* verify.c */
     struct loop_timer verify;

@@ -5,18 +5,17 @@
 #include "antientropyd/antientropyd.h"
 
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "store/touch.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
-enum { LOOK_US = 100000, SECOND = 10 /* looks */, NICE = 5 };
+enum { LOOK_US = 100000, SECOND = 10 /* looks */ };
 
 static struct antientropyd the_antientropyd;
 
@@ -194,13 +193,11 @@ static void open_connections(struct antientropyd *a)
         give_up("start", -ERR_NOMEM, "no memory or descriptors for connections");
 }
 
-/* Clients do not wait for this process: where the CPU is short it has a third of a worker's share, and it
- * interrupts nobody. */
-static void give_way(void)
+/* Clients do not wait for this process. */
+static void give_way(struct antientropyd *a)
 {
-    struct sched_param none = {0};
-
-    if (setpriority(PRIO_PROCESS, 0, NICE) != 0 || sched_setscheduler(0, SCHED_BATCH, &none) != 0)
+    a->may_idle = cpu_can_idle();
+    if (!cpu_background())
         log_warn("cannot give way to others: %s", strerror(errno));
 }
 
@@ -213,7 +210,7 @@ int main(int argc, char **argv)
     if (conf_load(&a->conf, a->child.config, error) != 0)
         give_up("configuration", -ERR_INVAL, error);
     log_setup(a->child.process_name, (enum log_level)conf_log_level(&a->conf));
-    give_way();
+    give_way(a);
     a->loop = loop_new();
     if (a->loop == NULL)
         give_up("start", -ERR_NOMEM, "no event loop");

@@ -2,7 +2,11 @@
  * antientropyd; reads the workers' segments. */
 #include "antientropyd/antientropyd.h"
 
-#define LEAST (2u << 20) /* bytes a second that are left in any case */
+#include "base/cpu.h"
+
+#define SHORT_PERCENT 10u        /* of their time, that workers waited for a CPU: it is short */
+#define COMPETES      10         /* looks, until it is tried again without competing */
+#define LEAST         (2u << 20) /* bytes a second that are left in any case */
 
 static bool is_working(const struct antientropyd *a)
 {
@@ -12,10 +16,34 @@ static bool is_working(const struct antientropyd *a)
     return false;
 }
 
+/* With CPU to spare, this process has only what nobody else wants, so that no worker that wakes up waits
+ * for it. Where the workers wait for a CPU by themselves, it would have none: there it competes, at a third
+ * of their share. Whether they wait for its sake, only trying tells. */
+static void share_cpu(struct antientropyd *a)
+{
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < a->conf.node.workers; i++)
+        if (segment_mapped(&a->workers[i].segment)) {
+            uint64_t percent = counter_get(&a->workers[i].body->counters, CTR_cpu_wait_percent);
+
+            most = percent > most ? percent : most;
+        }
+    a->cpu_short = most >= SHORT_PERCENT;
+    bool idle = a->may_idle && (a->idle ? !a->cpu_short : ++a->competed >= COMPETES);
+
+    if (idle != a->idle)
+        cpu_set_idle(0, idle);
+    if (idle)
+        a->competed = 0;
+    a->idle = idle;
+}
+
 void pace_tick(struct antientropyd *a)
 {
     static struct hist recent;
 
+    share_cpu(a);
     memset(&recent, 0, sizeof recent);
     for (uint32_t i = 0; i < a->conf.node.workers; i++)
         if (segment_mapped(&a->workers[i].segment))

@@ -12,6 +12,7 @@
 
 enum {
     STEP_US = 10000,         /* between steps of the first pass */
+    STEP_SHORT_US = 250000,  /* ... while the CPU is short */
     STEP_BYTES = 256 << 10,  /* read in one */
     STEP_CPU_US = 1500,      /* ... or so long */
     STEPS_MAX_US = 10000000, /* between steps of later passes, at most */
@@ -106,7 +107,7 @@ static uint64_t pause_us(const struct antientropyd *a)
     uint64_t us = a->conf.limits.verify_interval_ms * 1000ull / steps;
 
     if (!a->verified_once)
-        return STEP_US;
+        return a->cpu_short ? STEP_SHORT_US : STEP_US;
     return us < STEP_US ? STEP_US : us > STEPS_MAX_US ? STEPS_MAX_US : us;
 }
 

@@ -41,10 +41,12 @@ struct store {
     struct vnode *readers; /* vnodes whose reader holds a snapshot */
     uint32_t expiry_at;    /* partition to look at next */
     uint64_t now_us, now_ms;
-    bool
-        unrenewed; /* the disk was too full for new ids: the next start must see that they are due */
-    bool away;     /* vnodes that are opened have been out of touch */
-    bool pressed;  /* pressure at the newest turn */
+    /* The disk was too full for new ids: the next start must see that they are due. */
+    bool unrenewed;
+    bool away;    /* vnodes that are opened have been out of touch */
+    bool pressed; /* pressure at the newest turn */
+    bool filling; /* the buffers, faster than they are flushed */
+    bool sparing; /* the CPU is short */
     struct store_stats stats;
     struct bucket_reader reader; /* scratch */
     struct buf nothing;          /* scratch: a row to be removed */

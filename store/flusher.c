@@ -1,20 +1,23 @@
 /* The flush thread and its two queues. The loop submits and takes; neither ever waits for the
- * other's work. The thread runs at a lower priority, so that it does not starve the loop. */
+ * other's work.
+ *
+ * The thread is of the idle class (sched(7)): whoever wakes up has the CPU at once, and not when the
+ * scheduler's next tick finds that the thread has had enough. It is so only while nobody waits for it: when
+ * buffers fill up, a segment of the journal is wanted, the CPU is short (it could be kept from going
+ * on for long with something in its hands) or the store is closed, it is a batch task of lower priority. */
 #include "store/flusher.h"
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/err.h"
 #include "store/vnode.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-enum { NICENESS = 5, RETRY_US = 1000000 };
+enum { RETRY_US = 1000000 };
 
 struct queue {
     struct vnode *first, *last;
@@ -28,8 +31,40 @@ struct flusher {
     pthread_cond_t wake;
     struct queue todo, done;
     bool prepare, full, stopping;
-    bool unsaved; /* something that no journal brings back has been committed */
+    bool preparing;    /* it is at it */
+    bool hurry;        /* flusher_hurry() */
+    bool may_idle;     /* the kernel lets a thread return from the idle class */
+    bool idle;         /* the thread is of that class */
+    _Atomic pid_t tid; /* 0: it does not run yet */
+    bool unsaved;      /* something that no journal brings back has been committed */
 };
+
+/* ---- the thread's share of the CPU ---- */
+
+/* With the lock held. */
+static void choose_policy(struct flusher *f)
+{
+    bool idle = f->may_idle && !f->hurry && !f->prepare && !f->preparing && !f->stopping;
+
+    if (f->tid == 0 || idle == f->idle)
+        return;
+    f->idle = idle;
+    cpu_set_idle(f->tid, idle);
+}
+
+/* For all but the thread. It may have been interrupted with the lock in its hands: then it is to go on. */
+static void lock(struct flusher *f)
+{
+    if (pthread_mutex_trylock(&f->lock) == 0)
+        return;
+    if (f->may_idle && f->tid != 0)
+        cpu_set_idle(f->tid, false);
+    pthread_mutex_lock(&f->lock);
+    f->idle = false;
+    choose_policy(f);
+}
+
+/* ---- the queues ---- */
 
 static void queue_push(struct queue *q, struct vnode *v)
 {
@@ -89,6 +124,14 @@ static void prepare_journal(struct flusher *f)
     f->full = journal_prepare(f->journal) == -ERR_DISKFULL;
 }
 
+static void prepared(struct flusher *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->preparing = false;
+    choose_policy(f);
+    pthread_mutex_unlock(&f->lock);
+}
+
 static void work_on(struct flusher *f, struct vnode *v)
 {
     if (v->work.todo & VNODE_DROP) {
@@ -107,19 +150,23 @@ static void *flusher_main(void *arg)
     struct flusher *f = arg;
 
     pthread_setname_np(pthread_self(), "flush");
-    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}); /* waking, it preempts nobody */
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
+    cpu_background(); /* where it may not, it does without */
     pthread_mutex_lock(&f->lock);
+    f->tid = cpu_thread();
+    choose_policy(f);
     while (wait_for_work(f), !f->stopping) {
         struct vnode *v;
         bool prepare = f->prepare, last;
 
         f->prepare = false;
+        f->preparing = prepare;
         v = queue_pop(&f->todo);
         last = f->todo.first == NULL;
         pthread_mutex_unlock(&f->lock);
         if (prepare && f->journal != NULL)
             prepare_journal(f);
+        if (prepare)
+            prepared(f);
         if (v != NULL)
             work_on(f, v);
         if (last && f->unsaved && f->journal != NULL)
@@ -144,6 +191,7 @@ int flusher_open(struct flusher **out, const struct flusher_conf *conf)
     if (f == NULL)
         return -ERR_NOMEM;
     f->conf = *conf;
+    f->may_idle = cpu_can_idle();
     pthread_mutex_init(&f->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -159,8 +207,9 @@ int flusher_open(struct flusher **out, const struct flusher_conf *conf)
 
 void flusher_stop(struct flusher *f)
 {
-    pthread_mutex_lock(&f->lock);
+    lock(f);
     f->stopping = true;
+    choose_policy(f);
     pthread_mutex_unlock(&f->lock);
     pthread_cond_signal(&f->wake);
     pthread_join(f->thread, NULL);
@@ -182,7 +231,7 @@ void flusher_free(struct flusher *f)
 
 void flusher_set_journal(struct flusher *f, struct journal *j)
 {
-    pthread_mutex_lock(&f->lock);
+    lock(f);
     f->journal = j;
     pthread_mutex_unlock(&f->lock);
 }
@@ -190,7 +239,7 @@ void flusher_set_journal(struct flusher *f, struct journal *j)
 void flusher_submit(struct flusher *f, struct vnode *v)
 {
     ASSERT(v->busy && v->work.todo != 0);
-    pthread_mutex_lock(&f->lock);
+    lock(f);
     queue_push(&f->todo, v);
     pthread_mutex_unlock(&f->lock);
     pthread_cond_signal(&f->wake);
@@ -200,16 +249,27 @@ struct vnode *flusher_take(struct flusher *f)
 {
     struct vnode *v;
 
-    pthread_mutex_lock(&f->lock);
+    lock(f);
     v = queue_pop(&f->done);
     pthread_mutex_unlock(&f->lock);
     return v;
 }
 
+void flusher_hurry(struct flusher *f, bool hurry)
+{
+    if (f->hurry == hurry) /* nobody else writes it */
+        return;
+    lock(f);
+    f->hurry = hurry;
+    choose_policy(f);
+    pthread_mutex_unlock(&f->lock);
+}
+
 void flusher_need_prepare(struct flusher *f)
 {
-    pthread_mutex_lock(&f->lock);
+    lock(f);
     f->prepare = true;
+    choose_policy(f);
     pthread_mutex_unlock(&f->lock);
     pthread_cond_signal(&f->wake);
 }

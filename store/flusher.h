@@ -33,6 +33,10 @@ void flusher_submit(struct flusher *f, struct vnode *v);
 /* A finished vnode, or NULL. */
 struct vnode *flusher_take(struct flusher *f);
 
+/* Should the thread compete for the CPU (buffers fill up, the CPU is short), or have only what nobody else
+ * wants? The latter at first. From the loop; often called, cheap without a change. */
+void flusher_hurry(struct flusher *f, bool hurry);
+
 /* The journal needs a segment. From any thread. */
 void flusher_need_prepare(struct flusher *f);
 

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "store/store.h"
@@ -16,6 +17,7 @@ enum {
     EVERYSEC_US = 1000000,
     REST_RECORDS = 4, /* fewer in one sync: their writers may be few, and wait for it */
     REST_MAX_US = 1000,
+    SLICE_US = 100, /* of the CPU, at a time */
 };
 
 void journal_wait_us(struct journal *j, uint64_t us)
@@ -189,6 +191,7 @@ void *journal_main(void *arg)
     bool go_on = true;
 
     pthread_setname_np(pthread_self(), "journal");
+    cpu_prompt(SLICE_US);
     pthread_mutex_lock(&j->lock);
     while (go_on) {
         bool unstuck = false;

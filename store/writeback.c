@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 enum {
-    FLUSH_AT = 60,      /* percent of the bound at which buffers are flushed */
-    HURRY_AT = 80,      /* percent at which a flush is to be done in few transactions */
+    FLUSH_AT = 60, /* percent of the bound at which buffers are flushed */
+    HURRY_AT =
+        80, /* percent at which a flush is to be done in few transactions, and competes for the CPU, */
+    LEAVE_AT = 70,      /* ... and at which it leaves that to others again */
     BACKLOG = 8 << 20,  /* bytes waiting for the journal at which clients are slowed down */
     JOURNAL_SHARE = 4,  /* times the bound of the buffers: flush rather than let it grow */
     RETRY_US = 1000000, /* between tries to flush to a full disk */
@@ -310,6 +312,18 @@ void store_turn(struct store *s, uint64_t now_mono_us, uint64_t now_ms)
     s->pressed = store_pressure(s);
 }
 
+/* How much of the CPU the flush thread is to have. */
+static void drive_flusher(struct store *s)
+{
+    uint64_t percent = s->conf.write_buffer_bytes / 100;
+
+    if (s->pool.used > percent * HURRY_AT)
+        s->filling = true;
+    else if (s->pool.used < percent * LEAVE_AT)
+        s->filling = false;
+    flusher_hurry(s->flusher, s->filling || s->sparing);
+}
+
 bool store_kick(struct store *s)
 {
     bool all;
@@ -317,11 +331,13 @@ bool store_kick(struct store *s)
     engine_reset_readers(s);
     all = journal_kick(s->journal);
     start_flushes(s);
+    drive_flusher(s);
     return all;
 }
 
 void store_set_sparing(struct store *s, bool sparing)
 {
+    s->sparing = sparing;
     journal_set_sparing(s->journal, sparing);
 }
 

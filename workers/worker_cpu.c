@@ -53,6 +53,7 @@ void worker_cpu_turn(struct worker *w)
     if (w->cpu.seen_us != 0 && past_us != 0) {
         uint64_t percent = waited_us * 100 / past_us;
 
+        counter_set(&w->seg.body->counters, CTR_cpu_wait_percent, percent);
         if (percent >= SHORT_PERCENT || percent < AMPLE_PERCENT)
             store_set_sparing(w->store, percent >= SHORT_PERCENT);
     }
