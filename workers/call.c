@@ -326,9 +326,8 @@ bool call_is(const struct call *call, uint32_t i, const char *option)
            strncasecmp((const char *)call->argv[i].data, option, len) == 0;
 }
 
-bool call_int64(const struct call *call, uint32_t i, int64_t *out)
+bool call_number(struct slice s, int64_t *out)
 {
-    struct slice s = call->argv[i];
     bool negative = s.len > 0 && s.data[0] == '-';
     size_t at = negative ? 1 : 0;
     uint64_t n = 0, most = negative ? (uint64_t)1 << 63 : INT64_MAX;
@@ -344,6 +343,11 @@ bool call_int64(const struct call *call, uint32_t i, int64_t *out)
         return false;
     *out = negative ? (int64_t)-n : (int64_t)n;
     return true;
+}
+
+bool call_int64(const struct call *call, uint32_t i, int64_t *out)
+{
+    return call_number(call->argv[i], out);
 }
 
 bool call_key_ok(struct call *call, struct slice key)

@@ -64,7 +64,8 @@ void call_value(struct pending *p, uint32_t part, const struct coord_reply *answ
 /* Is argument i this option, in any case? */
 bool call_is(const struct call *call, uint32_t i, const char *option);
 
-/* Argument i as a 64-bit number, the way Redis reads one. */
+/* A 64-bit number, the way Redis reads one; and argument i as such. */
+bool call_number(struct slice s, int64_t *out);
 bool call_int64(const struct call *call, uint32_t i, int64_t *out);
 
 /* Keys and values within their limits? Replies the error and returns false if not. */

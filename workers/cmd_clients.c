@@ -7,7 +7,6 @@
 #include "workers/spread.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
 
 static bool is_word(struct slice s, const char *word)
@@ -31,14 +30,14 @@ static enum call_result unknown_type(struct call *call, uint32_t i)
                        (int)(call->argv[i].len < 64 ? call->argv[i].len : 64), call->argv[i].data);
 }
 
-static bool read_number(struct slice s, uint64_t *out)
+static bool read_id(struct slice s, uint64_t *out)
 {
-    char text[24];
-    char *end;
+    int64_t id;
 
-    snprintf(text, sizeof text, "%.*s", (int)(s.len < 23 ? s.len : 23), s.data);
-    *out = strtoull(text, &end, 10);
-    return s.len > 0 && text[0] >= '0' && text[0] <= '9' && *end == '\0';
+    if (!call_number(s, &id) || id < 1)
+        return false;
+    *out = (uint64_t)id;
+    return true;
 }
 
 /* --- LIST --- */
@@ -54,7 +53,7 @@ void spread_client_list(struct clients *c, uint64_t asker, struct slice words,
     (void)asker;
     if (packed_take(&words, &word)) {
         while (packed_take(&words, &word)) {
-            struct conn *found = read_number(word, &id) ? clients_find(c, id) : NULL;
+            struct conn *found = read_id(word, &id) ? clients_find(c, id) : NULL;
 
             if (found != NULL)
                 cmd_client_describe(found, text);
@@ -122,7 +121,7 @@ static bool matches(const struct kill_filter *f, uint64_t asker, const struct co
 static const char *kill_option(struct kill_filter *f, struct slice option, struct slice value)
 {
     if (is_word(option, "id")) {
-        if (!read_number(value, &f->id) || f->id < 1)
+        if (!read_id(value, &f->id))
             return "ERR client-id should be greater than 0";
     } else if (is_word(option, "addr")) {
         f->addr = value;
@@ -224,12 +223,12 @@ void spread_client_pause(struct clients *c, uint64_t asker, struct slice words,
                          struct resp_out *text)
 {
     struct slice ms, mode;
-    uint64_t n;
+    int64_t n;
 
     (void)asker;
     (void)text;
-    if (packed_take(&words, &ms) && read_number(ms, &n) && packed_take(&words, &mode))
-        clients_pause(c, n, is_word(mode, "write"));
+    if (packed_take(&words, &ms) && call_number(ms, &n) && n >= 0 && packed_take(&words, &mode))
+        clients_pause(c, (uint64_t)n, is_word(mode, "write"));
 }
 
 void spread_client_unpause(struct clients *c, uint64_t asker, struct slice words,

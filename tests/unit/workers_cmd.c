@@ -365,9 +365,15 @@ static void clients_are_listed_and_killed(void **state)
     assert_null(strstr(list, " oll=1 ")); /* the list itself is no reply that waits */
     EXPECT("CLIENT KILL ID 77777", ":0\r\n");
     EXPECT("CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
+    EXPECT("CLIENT KILL ID 99999999999999999999", "-ERR client-id should be greater than 0\r\n");
     EXPECT("CLIENT KILL ID 0", "-ERR client-id should be greater than 0\r\n");
     put_text(other, "CLIENT ID\r\n");
     unsigned long id = strtoul(got(other) + 1, NULL, 10);
+    for (int zeros = 1; zeros < 25; zeros++) { /* no beginning of it is taken for an id */
+        snprintf(text, sizeof text, "CLIENT KILL ID %0*d%lu0\r\n", zeros, 0, id);
+        put_text(fd, text);
+        assert_string_equal(got(fd), "-ERR client-id should be greater than 0\r\n");
+    }
     snprintf(text, sizeof text, "CLIENT KILL ID %lu\r\n", id);
     put_text(fd, text);
     assert_string_equal(got(fd), ":1\r\n");
