@@ -21,8 +21,8 @@ static uint64_t output_limit(const struct conn *conn)
     return limit != 0 ? limit : LIMIT_CLIENT_OUTPUT;
 }
 
-/* What a client that reads is kept below. Where all connections together may hold hardly more than
- * one, by their share; buffers take up to a quarter more than is in them. */
+/* What a client that reads is kept below: its own limit, or three quarters of what all connections of
+ * the worker may hold, since buffers take up to a quarter more than is in them. */
 static uint64_t output_bound(const struct conn *conn)
 {
     uint64_t limit = output_limit(conn), total = conn->clients->engine->conf.output_total;

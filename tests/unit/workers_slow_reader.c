@@ -163,6 +163,39 @@ static void a_client_that_reads_is_not_dropped_however_sizes_vary(void **state)
     free(sink);
 }
 
+static void reads_under_way_could_fill_the_limit_and_not_more(void **state)
+{
+    const uint64_t each = LIMIT_VALUE + 32; /* with what is around a value in a reply */
+
+    (void)state;
+    EXPECT("GET none", "$-1\r\n");
+    fake->defer = true;
+    for (int more = -1; more <= 1; more++) {
+        fake->engine.conf.output_limit = 3 * each + (uint64_t)more;
+        for (int i = 0; i < 10; i++)
+            put_text(fd, "GET none\r\n");
+        turn();
+        /* One more than fits: the largest reply does not count. */
+        assert_int_equal(fake->queued, more < 0 ? 3 : 4);
+        while (fake->queued > 0) {
+            fake_deliver(fake, 0);
+            turn();
+        }
+        assert_int_equal(strlen(got(fd)), 10 * 5);
+    }
+    /* The share of the total counts for as much as a quarter less. */
+    fake->engine.conf.output_total = 4 * each;
+    for (int i = 0; i < 10; i++)
+        put_text(fd, "SET a b GET\r\n");
+    turn();
+    assert_int_equal(fake->queued, 4);
+    while (fake->queued > 0) {
+        fake_deliver(fake, 0);
+        turn();
+    }
+    got(fd);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -173,6 +206,7 @@ int main(void)
         T(all_unread_replies_together_may_be_as_many_bytes_as_the_limit_says),
         T(a_client_that_does_not_read_is_stopped_and_then_dropped),
         T(a_client_that_reads_is_not_dropped_however_sizes_vary),
+        T(reads_under_way_could_fill_the_limit_and_not_more),
     };
 
     return cmocka_run_group_tests_name("a client that reads slowly", tests, NULL, NULL);
