@@ -107,7 +107,9 @@ int member_receive(struct membership *m, const struct node_id *sender,
         rc = member_take_digest(m, row, from, &g->u.DIGEST, now_us);
         break;
     case GOSSIP_REFUSED:
-        member_note_refusal(m, g->u.REFUSED.reason, now_us);
+        /* Nobody from outside the ring drives a member out of it. */
+        if (member_in_ring(m, sender) || !member_in_ring(m, &m->row[0].m.id))
+            member_note_refusal(m, g->u.REFUSED.reason, now_us);
         break;
     default:
         rc = -ERR_FORMAT;

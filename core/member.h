@@ -16,7 +16,8 @@
  * Two verdicts are kept apart: a faulty member is routed around, but stays an owner in the ring. The
  * ring is a document (epoch, proposer, members in order, owner table); the greatest by (epoch,
  * proposer) wins, and no two have the same: who commits signs with its id, what everybody derives by
- * himself bears a hash of what it is derived from. How it is changed is in core/member_change.h. A cluster is founded when every founder
+ * himself bears a hash of what it is derived from. A ring that neither names this node nor has any
+ * version in common with its own is that of another cluster, and not heard. How it is changed is in core/member_change.h. A cluster is founded when every founder
  * of the seed list has been met and none knows a ring: all compute the same document. A member that comes back with a new id, under the
  * name and address of an old one and with a newer incarnation, has lost its disk: it takes the old
  * one's place in the ring.
@@ -73,6 +74,7 @@ struct member_row {
     uint64_t suspected_us; /* suspect: since when */
     uint64_t forgiven_us;  /* suspect: time added for pauses of our own */
     uint64_t ring_epoch;   /* of its last DIGEST */
+    struct node_id ring_proposer;
     struct node_id before; /* whose place in the ring it has taken; zero: nobody's */
     uint32_t rtt_us;       /* of the last direct answer */
     uint32_t suspicions;   /* so far */
@@ -127,6 +129,7 @@ struct member_ring {
     X(own_pauses)                                                                                  \
     X(ahead)                                                                                       \
     X(incompatible)                                                                                \
+    X(foreign)                                                                                     \
     X(lost)                                                                                        \
     X(bad)
 enum member_count {
@@ -255,6 +258,10 @@ struct member_row *member_find(const struct membership *m, const struct node_id 
 
 /* A worker of this node says that a member does not answer: it is checked at once. */
 void member_hint_down(struct membership *m, const struct node_id *id, uint64_t now_us);
+
+/* Is a member's ring, as far as it has said, one that this node knows or has known? If not, it is newer, or
+ * that of a cluster that was founded apart. */
+bool member_ring_known(const struct membership *m, const struct member_row *row);
 
 /* The view for the workers, phases included. `version` is left alone. */
 void member_view(const struct membership *m, struct ring_view *out);

@@ -138,6 +138,42 @@ static bool sound(const struct gossip_RING *g, size_t q)
            (g->next.len == 0 || sound_table(g, g->next, q)) && sound_members(g, q);
 }
 
+/* Is this version the ring in force, or one before it? */
+static bool has_version(const struct member_ring *r, uint64_t epoch, const uint8_t *proposer)
+{
+    bool found = r->epoch == epoch && memcmp(r->proposer.b, proposer, NODE_ID_BYTES) == 0;
+
+    for (uint8_t i = 0; i < r->history_count; i++)
+        found |= r->history[i].epoch == epoch &&
+                 memcmp(r->history[i].proposer.b, proposer, NODE_ID_BYTES) == 0;
+    return found;
+}
+
+bool member_ring_known(const struct membership *m, const struct member_row *row)
+{
+    return !row->ring_heard || row->ring_epoch == 0 ||
+           has_version(&m->ring, row->ring_epoch, row->ring_proposer.b);
+}
+
+/* Is this the ring of a cluster that was founded apart? A ring that follows from one which this node is in,
+ * or is its rival, names this node or has a version in common with it: whoever has left stays named, and
+ * what its rival does not name has joined later than they parted. */
+static bool is_foreign(const struct membership *m, const struct gossip_RING *g)
+{
+    const struct member_ring *r = &m->ring;
+    const uint8_t *self = m->row[0].m.id.b;
+
+    if (r->epoch == 0 || !member_in_ring(m, &m->row[0].m.id))
+        return false;
+    for (size_t at = 0; at < g->members.len; at += NODE_ID_BYTES)
+        if (memcmp(g->members.data + at, self, NODE_ID_BYTES) == 0)
+            return false;
+    for (size_t at = 0; at < g->history.len; at += MEMBER_VERSION_BYTES)
+        if (has_version(r, load_le64(g->history.data + at), g->history.data + at + 8))
+            return false;
+    return true;
+}
+
 static void take_document(struct member_ring *r, const struct gossip_RING *g)
 {
     size_t count = g->states.len, q = (size_t)1 << g->q_bits;
@@ -183,6 +219,10 @@ int member_take_ring(struct membership *m, const struct gossip_RING *g)
         return -ERR_FORMAT;
     if (member_ring_compare(m, g->epoch, g->proposer.data) <= 0)
         return 0;
+    if (is_foreign(m, g)) {
+        m->counts[MEMBER_COUNT_foreign]++;
+        return 0;
+    }
     member_note_lost(m, g);
     take_document(&m->ring, g);
     member_forget_steps(m);

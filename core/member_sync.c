@@ -28,6 +28,7 @@ int member_take_digest(struct membership *m, struct member_row *row,
     if (row != NULL) {
         row->ring_heard = true;
         row->ring_epoch = g->epoch;
+        memcpy(row->ring_proposer.b, g->proposer.data, NODE_ID_BYTES);
     }
     int ring = member_ring_compare(m, g->epoch, g->proposer.data);
     m->sync_ring = ring < 0;

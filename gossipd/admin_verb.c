@@ -134,8 +134,15 @@ static bool find_joiner(const struct request *r, const char *text, struct node_i
     if (quiet != NULL)
         fclose(quiet);
     const struct member_row *row = found ? member_find(&g->members, id) : NULL;
-    if (row != NULL && (row->m.state < MEMBER_FAULTY || was_in_ring(g, id)))
-        return true; /* in the ring: the plan will say why not */
+    if (row != NULL && was_in_ring(g, id))
+        return true; /* the plan will say why not */
+    if (row != NULL && row->m.state < MEMBER_FAULTY)
+        return member_ring_known(&g->members, row)
+                   ? true
+                   : fail(r,
+                          "TRYAGAIN %s is in a ring of its own: it was started without this "
+                          "cluster's seeds. Start it with them and an empty data directory",
+                          row->m.name);
     if (row != NULL)
         return fail(r, "%s is %s: it must run to join", row->m.name,
                     row->m.state == MEMBER_FAULTY ? "faulty" : "gone");

@@ -58,7 +58,7 @@ struct gossipd {
     /* News ignored, as last logged, and when. */
     struct ignored {
         uint64_t said, said_us;
-    } ahead, incompatible;
+    } ahead, incompatible, foreign;
 
     int udp_fd, notify_fd;
     struct loop_watch udp_watch, notify_watch;

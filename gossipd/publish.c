@@ -16,6 +16,7 @@ static void count(struct gossipd *g)
         [MEMBER_COUNT_stream_probes] = CTR_gossip_stream_probes,
         [MEMBER_COUNT_ahead] = CTR_gossip_ahead,
         [MEMBER_COUNT_incompatible] = CTR_gossip_incompatible,
+        [MEMBER_COUNT_foreign] = CTR_gossip_foreign_rings,
         [MEMBER_COUNT_lost] = CTR_ring_changes_lost,
         [MEMBER_COUNT_probes_failed] = CTR_gossip_probes_failed,
         [MEMBER_COUNT_suspicions] = CTR_gossip_suspicions,
@@ -143,6 +144,10 @@ static void on_publish_timer(void *arg)
                 "is wrong");
     say_ignored(g, MEMBER_COUNT_incompatible, &g->incompatible,
                 "it and the cluster have no protocol version in common");
+    say_ignored(
+        g, MEMBER_COUNT_foreign, &g->foreign,
+        "it was the ring of another cluster of this name, founded apart: give each cluster a "
+        "name and a secret of its own");
     count(g);
     fill_gossip_view(g);
     gossip_seg_publish(&g->gossip_seg, &g->gossip_view);

@@ -117,6 +117,25 @@ def a_copied_data_directory_does_not_harm_the_original():
 
 
 @case
+def a_node_that_has_founded_a_ring_of_its_own_is_not_joined_and_takes_nothing_over():
+    def ignored(where, k):
+        return where.dump(k, "gossip")["gossip"]["counters"]["gossip_foreign_rings"]
+
+    before = [m["id"] for m in ring(1)["members"]]
+    apart = Cluster(nodes=1, workers=1, options=["secret=shared", "node.name=apart"])
+    status, text = cluster.clockwise(1, "join", f"127.0.0.1:{apart.port(1) + 10000}")
+    equal(status, 1, text)
+    if "is in a ring of its own" not in text:
+        raise AssertionError(text)
+    eventually("one of them has ignored the other's ring",
+               lambda: ignored(apart, 1) + sum(ignored(cluster, k) for k in (1, 2, 3)) > 0)
+    for k in (1, 2, 3):
+        equal([m["id"] for m in ring(k)["members"]], before)
+    equal(len(apart.dump(1, "ring")["ring"]["members"]), 1)
+    apart.destroy()
+
+
+@case
 def datagrams_of_others_are_dropped_and_counted():
     def counted():
         return cluster.dump(1, "gossip")["gossip"]["counters"]

@@ -496,6 +496,61 @@ static void test_name_clash_heard_first(void **state)
     }
 }
 
+/* Somebody has started a node without seeds, so that it has founded a ring of its own, and then points the
+ * others at it. Whichever ring is the greater one, nobody may give up its own. */
+static void test_founded_apart(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        struct kit k;
+
+        found(&k, 3, seed);
+        k.conf.seed_count = 0;
+        kit_start(&k, 3);
+        kit_run(&k, SECOND, NULL, NULL);
+        assert_int_equal(k.node[3].m.ring.count, 1);
+        if (seed % 3 == 0)
+            k.node[3].m.ring.epoch = 50;
+        kit_sync(&k.node[0], "10.0.0.3", 1003);
+        kit_run(&k, 20 * SECOND, NULL, NULL);
+        assert_int_equal(k.node[3].m.ring.count, 1);
+        assert_same_ring(&k, 3);
+        uint64_t ignored = 0;
+
+        for (unsigned i = 0; i < 4; i++) {
+            assert_false(k.node[i].refused);
+            assert_int_equal(k.node[i].m.ring.count, i < 3 ? 3 : 1);
+            ignored += k.node[i].m.counts[MEMBER_COUNT_foreign];
+        }
+        assert_true(ignored > 0);
+        assert_false(
+            member_ring_known(&k.node[0].m, member_find(&k.node[0].m, &k.node[3].self.id)));
+        assert_true(member_ring_known(&k.node[0].m, member_find(&k.node[0].m, &k.node[1].self.id)));
+        kit_free(&k);
+    }
+}
+
+/* Only members of the ring can refuse one of theirs; anybody can refuse a newcomer. */
+static void test_refusal_from_outside(void **state)
+{
+    struct gossip no = {.kind = GOSSIP_REFUSED, .u.REFUSED = {.reason = GOSSIP_REFUSED_NAME}};
+    struct member_endpoint from = {.address = "10.0.0.3", .port = 1003};
+    struct kit k;
+
+    (void)state;
+    found(&k, 3, 10);
+    kit_start(&k, 3);
+    kit_run(&k, 5 * SECOND, NULL, NULL);
+    for (unsigned i = 0; i < 30; i++) {
+        member_receive(&k.node[1].m, &k.node[3].self.id, &from, &no, k.now_us);
+        member_receive(&k.node[3].m, &k.node[1].self.id, &from, &no, k.now_us);
+        kit_run(&k, SECOND, NULL, NULL);
+    }
+    assert_false(k.node[1].refused);
+    assert_true(k.node[3].refused);
+    kit_free(&k);
+}
+
 static void boot_with(struct kit *k, unsigned i, uint8_t oldest, uint8_t newest)
 {
     k->node[i].self.protocol_oldest = oldest;
@@ -789,6 +844,8 @@ int main(void)
         TEST("what was saved brings the ring back while the others are down", test_saved),
         TEST("a newcomer with a living member's name is refused", test_name_clash),
         TEST("nor does it matter who was heard of first", test_name_clash_heard_first),
+        TEST("clusters that were founded apart keep their rings", test_founded_apart),
+        TEST("nobody from outside the ring can refuse a member", test_refusal_from_outside),
         TEST("who has no protocol version in common with the ring is refused", test_version_clash),
         TEST("a newcomer with a living member's id is refused", test_id_clash),
         TEST("a node may come back under another address", test_moved),
