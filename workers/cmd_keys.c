@@ -188,9 +188,11 @@ static void answer_ttl(struct pending *p, uint32_t part, const struct coord_repl
     ms = (int64_t)winner.expiry_ms;
     if (!p->arg[0])
         ms -= (int64_t)p->conn->clients->engine->wall_ms;
+    if (ms < 0)
+        ms = 0;
     /* Redis rounds to the nearest second, a time left as well as an absolute one. */
     if (!p->arg[1])
-        ms = (ms + 500) / 1000;
+        ms = (int64_t)(((uint64_t)ms + 500) / 1000);
     resp_integer(out, ms);
 }
 

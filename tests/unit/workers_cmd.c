@@ -51,6 +51,8 @@ static void expiry_commands_answer_as_redis_does(void **state)
     EXPECT("PEXPIRETIME k", ":1700000100000\r\n");
     EXPECT("SET rounded v PXAT 4000000000500", "+OK\r\n");
     EXPECT("EXPIRETIME rounded", ":4000000001\r\n");
+    EXPECT("SET rounded v PXAT 9223372036854775807", "+OK\r\n");
+    EXPECT("EXPIRETIME rounded", ":9223372036854776\r\n");
     EXPECT("SET k w KEEPTTL", "+OK\r\n");
     EXPECT("TTL k", ":100\r\n");
     EXPECT("PERSIST k", ":1\r\n");
