@@ -47,7 +47,9 @@ static int err_from_lmdb(int rc)
     case MDB_NOTFOUND:
         return -ERR_NOTFOUND;
     case MDB_MAP_FULL:
-        return -ERR_DISKFULL;
+    case ENOSPC:
+    case EDQUOT:
+        return -ERR_DISKFULL; /* said once, by whoever tries again */
     case MDB_PAGE_NOTFOUND:
     case MDB_CORRUPTED:
     case MDB_INVALID:

@@ -5,7 +5,9 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/log.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -164,6 +166,10 @@ void engine_collect(struct store *s, struct vnode *v)
         return;
     }
     if (w->err != 0) {
+        if (v->retry_us == 0)
+            log_warn("vnode %" PRIu32 ": not written back: the disk is full, or its file has "
+                     "reached storage.map_size; tried again every second",
+                     v->partition);
         v->want |= w->todo & (VNODE_FLUSH | VNODE_REBUILD | VNODE_REPLACE | VNODE_NEW_ID);
         v->retry_us = s->now_us + RETRY_US;
     } else if (w->todo & VNODE_FLUSH) {
