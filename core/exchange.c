@@ -207,6 +207,16 @@ bool exchange_next_object(struct slice *bytes, struct slice *object)
     return true;
 }
 
+uint64_t exchange_count_objects(struct slice bytes)
+{
+    struct slice object;
+    uint64_t count = 0;
+
+    while (exchange_next_object(&bytes, &object))
+        count++;
+    return count;
+}
+
 static int put_drop(struct exchange *x, struct slice bytes)
 {
     /* Rare, and some KiB: not kept in every exchange. */

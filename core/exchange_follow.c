@@ -190,6 +190,7 @@ static void send_pulled(struct exchange *x, struct slice objects, const struct p
 
     if (next != NULL)
         m.u.PULLED.next = slice_of(next->b, POSITION_BYTES);
+    x->stats.pushed += exchange_count_objects(objects);
     answer(x, &m);
 }
 
@@ -269,6 +270,7 @@ static void serve_merged(struct exchange *x, const struct repair_MERGED *m)
         x->stats.news_here += m->took.data[i] == REPAIR_TOOK_NEWS;
         x->stats.failed += m->took.data[i] == REPAIR_TOOK_FAILED;
     }
+    x->stats.pushed += exchange_count_objects(m->objects);
     answer(x, &(struct repair){
                   .kind = REPAIR_PUSHED,
                   .u.PUSHED = {.exchange = x->number, .took = m->took, .objects = m->objects}});

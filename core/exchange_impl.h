@@ -126,6 +126,7 @@ bool exchange_objects_valid(struct slice bytes, const struct position *first,
                             const struct position *last, uint32_t *count);
 /* The next encoded object of a batch; false at its end. The batch has been checked. */
 bool exchange_next_object(struct slice *bytes, struct slice *object);
+uint64_t exchange_count_objects(struct slice bytes);
 /* Of the objects of x->batch that took says are dead: their drops, into wire. Returns how many, counts
  * news and failures; -1 if took does not fit. */
 int exchange_collect(struct exchange *x, struct slice took, uint64_t *news);

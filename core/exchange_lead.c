@@ -310,12 +310,21 @@ static void ask_drop(struct exchange *x, enum exchange_state state)
                                   .u.DROP = {.partition = x->mine.partition, .drops = wire_of(x)}});
 }
 
+/* Is a PULL for the range? What was listed before it is mended first. */
+static bool pulls_range(const struct exchange *x)
+{
+    for (uint32_t i = 0; i < x->diff_count; i++)
+        if (x->diff[i].kind == DIFF_PULL)
+            return false;
+    return x->range.pull;
+}
+
 static void send_pull(struct exchange *x)
 {
     struct repair m = {.kind = REPAIR_PULL,
                        .u.PULL = {.exchange = x->number, .max_bytes = EXCHANGE_BATCH}};
 
-    if (x->range.pull) {
+    if (pulls_range(x)) {
         m.u.PULL.first = slice_of(x->range.pull_at.b, POSITION_BYTES);
         m.u.PULL.last = slice_of(x->range.last.b, POSITION_BYTES);
     } else {
@@ -478,19 +487,20 @@ static int take_pulled(struct exchange *x, const struct repair_PULLED *m)
     struct position first, last;
     struct node root = {0};
     uint32_t count;
+    bool whole_range = pulls_range(x);
     int rc;
 
     if (m->status != 0)
         return exchange_fail(x, -(int)m->status);
     exchange_node_range(x, &root, &first, &last);
-    if (x->range.pull) {
+    if (whole_range) {
         first = x->range.pull_at;
         last = x->range.last;
     }
     if ((m->next.len != 0 && m->next.len != POSITION_BYTES) ||
         !exchange_objects_valid(m->objects, &first, &last, &count))
         return -ERR_FORMAT;
-    rc = x->range.pull ? check_pulled_range(x, m) : check_pulled(x, m);
+    rc = whole_range ? check_pulled_range(x, m) : check_pulled(x, m);
     if (rc != 0)
         return rc;
     x->stats.pulled += count;
@@ -556,16 +566,6 @@ static void push_range(struct exchange *x)
         send_push(x);
 }
 
-static int count_objects(struct slice bytes)
-{
-    struct slice object;
-    int count = 0;
-
-    while (exchange_next_object(&bytes, &object))
-        count++;
-    return count;
-}
-
 static int take_pushed(struct exchange *x, const struct repair_PUSHED *m)
 {
     struct position first, last;
@@ -579,7 +579,7 @@ static int take_pushed(struct exchange *x, const struct repair_PUSHED *m)
     if (!exchange_objects_valid(m->objects, &first, &last, &count) ||
         (count > 0 && !x->want_whole) || m->took.len < count)
         return -ERR_FORMAT;
-    x->stats.pushed += (uint64_t)count_objects(exchange_bytes(&x->batch));
+    x->stats.pushed += exchange_count_objects(exchange_bytes(&x->batch));
     dead = exchange_collect(x, m->took, &x->stats.news_there);
     if (x->state == XSTATE_OVER)
         return 0;
@@ -639,10 +639,11 @@ static void go_on(struct exchange *x)
     while (x->state == XSTATE_IDLE) {
         if (mend(x) || x->state == XSTATE_OVER)
             return;
-        if (x->range.pull)
-            send_pull(x);
-        else if (x->range.push)
+        /* In this order: what has been pulled is not sent back once it is on disk. */
+        if (x->range.push)
             push_range(x);
+        else if (x->range.pull)
+            send_pull(x);
         else if (x->stack_count > 0)
             ask_nodes(x);
         else

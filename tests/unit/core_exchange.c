@@ -92,6 +92,7 @@ static void an_empty_replica_is_filled_without_lists(void **state)
     (void)state;
     for (int empty = 0; empty < 2; empty++) {
         struct kit *kit = new_kit(1, 2, 1, 20000);
+        struct exchange_stats had, lacked;
 
         for (uint32_t r = 0; r < kit->side[empty].count; r++)
             kit_set(kit, empty, r, 0);
@@ -99,6 +100,12 @@ static void an_empty_replica_is_filled_without_lists(void **state)
         assert_int_equal(kit_run(kit), EXCHANGE_AGREEMENT);
         assert_true(kit_equal(kit));
         assert_int_equal(kit->side[empty].merged, 20000);
+        /* Both ends count the same, whichever of them leads. */
+        exchange_stats(kit->side[1 - empty].x, &had);
+        exchange_stats(kit->side[empty].x, &lacked);
+        assert_int_equal(had.pushed, 20000);
+        assert_int_equal(lacked.pulled, 20000);
+        assert_int_equal(had.pulled + lacked.pushed, 0);
         assert_true(kit->side[0].listed + kit->side[1].listed <= 64);
         end(kit);
     }
