@@ -192,6 +192,33 @@ static void take_incompatible(struct membership *m, const struct node_id *sender
         refuse(m, from, GOSSIP_REFUSED_VERSION);
 }
 
+/* A row for one more member. When all are taken, one who is gone and not in the ring makes room: the one
+ * with the lowest incarnation, so that everybody keeps the same. */
+static struct member_row *make_room(struct membership *m, const struct member *news)
+{
+    struct member_row *gone = NULL;
+
+    if (m->count < m->capacity) {
+        struct member_row *row = &m->row[m->count++];
+
+        memset(row, 0, sizeof *row);
+        member_enter_round(m, member_number(m, row));
+        return row;
+    }
+    for (uint16_t i = 1; i < m->count; i++) {
+        struct member_row *row = &m->row[i];
+
+        if (row->m.state >= MEMBER_FAULTY && !member_in_ring(m, &row->m.id) &&
+            (gone == NULL || row->m.incarnation < gone->m.incarnation))
+            gone = row;
+    }
+    if (gone == NULL || (news->state >= MEMBER_FAULTY && news->incarnation <= gone->m.incarnation))
+        return NULL;
+    member_index_remove(m, gone);
+    memset(gone, 0, sizeof *gone);
+    return gone;
+}
+
 /* News of a member that is not known by its id. Returns the row that it goes to, or NULL. */
 static struct member_row *admit(struct membership *m, const struct node_id *sender,
                                 const struct member_endpoint *from, const struct member *news,
@@ -216,12 +243,7 @@ static struct member_row *admit(struct membership *m, const struct node_id *send
     }
     if (placed != NULL)
         return take_place(m, placed, named, news);
-    if (m->count == m->capacity)
-        return NULL;
-    struct member_row *row = &m->row[m->count++];
-    memset(row, 0, sizeof *row);
-    member_enter_round(m, member_number(m, row));
-    return row;
+    return make_room(m, news);
 }
 
 static void take_first_news(struct membership *m, struct member_row *row, const struct member *news,

@@ -530,6 +530,34 @@ static void test_founded_apart(void **state)
     }
 }
 
+/* Nodes come and go for years, each with an id of its own. */
+static void test_more_than_rows(void **state)
+{
+    struct kit k;
+
+    (void)state;
+    kit_init(&k, 3, 21);
+    k.rows = 6;
+    kit_start_all(&k, 3);
+    assert_true(kit_run(&k, 60 * SECOND, all_have_ring, (unsigned[]){3}));
+    for (unsigned i = 3; i < 20; i++) {
+        kit_start(&k, i);
+        kit_run(&k, 10 * SECOND, NULL, NULL);
+        for (unsigned j = 0; j < 3; j++) {
+            assert_int_equal(kit_state(&k, j, i), MEMBER_ALIVE);
+            assert_int_equal(kit_state(&k, i, j), MEMBER_ALIVE);
+        }
+        k.node[i].up = false;
+        kit_run(&k, 20 * SECOND, NULL, NULL);
+        for (unsigned j = 0; j < 3; j++) {
+            assert_int_equal(kit_state(&k, j, i), MEMBER_FAULTY);
+            assert_int_equal(k.node[j].m.who_hash, k.node[0].m.who_hash);
+        }
+    }
+    assert_same_ring(&k, 3);
+    kit_free(&k);
+}
+
 /* Only members of the ring can refuse one of theirs; anybody can refuse a newcomer. */
 static void test_refusal_from_outside(void **state)
 {
@@ -845,6 +873,7 @@ int main(void)
         TEST("a newcomer with a living member's name is refused", test_name_clash),
         TEST("nor does it matter who was heard of first", test_name_clash_heard_first),
         TEST("clusters that were founded apart keep their rings", test_founded_apart),
+        TEST("those who are gone make room for newcomers", test_more_than_rows),
         TEST("nobody from outside the ring can refuse a member", test_refusal_from_outside),
         TEST("who has no protocol version in common with the ring is refused", test_version_clash),
         TEST("a newcomer with a living member's id is refused", test_id_clash),
