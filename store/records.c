@@ -5,7 +5,10 @@
 #include "base/err.h"
 #include "base/log.h"
 
-enum { OVERDRAFT = 110 /* percent of the bound of buffers beyond which writes are refused */ };
+enum {
+    OVERDRAFT = 110, /* percent of the bound of buffers beyond which writes are refused, */
+    LAST_ROOM = 130, /* ... but deletes, while buffers cannot be flushed to a full disk, beyond this */
+};
 
 /* --- reading --- */
 
@@ -131,7 +134,9 @@ static int admit(struct store *s, size_t bytes, bool shrinks)
     if (s->pool.used + bytes > percent * ENGINE_PRESSURE_AT && s->pool.used > 0) {
         bool stuck = engine_flush_is_stuck(s);
 
-        if ((stuck && !shrinks) || s->pool.used + bytes > percent * OVERDRAFT)
+        uint64_t most = percent * (stuck && shrinks ? LAST_ROOM : OVERDRAFT);
+
+        if ((stuck && !shrinks) || s->pool.used + bytes > most)
             err = stuck ? -ERR_DISKFULL : -ERR_BUSY;
     }
     if (err == 0)

@@ -172,7 +172,7 @@ static void service_goes_on_without_writes_and_resumes_by_itself(void **state)
     assert_int_equal(kit_get(s, 3), -ERR_INTERNAL); /* deleted */
 
     full = false;
-    for (int i = 0; i < 400 && (err = put(s, last, 7, &lsn)) != 0; i++)
+    for (int i = 0; i < 6000 && (err = put(s, last, 7, &lsn)) != 0; i++)
         usleep(10000);
     assert_int_equal(err, 0);
     kit_flush(s);
@@ -230,11 +230,12 @@ static void buffers_that_cannot_be_flushed_hold_up_no_client(void **state)
     struct store *s = kit_open_conf(&conf);
     assert_int_equal(put(s, 0, 1000, &lsn), 0);
     full = true;
-    for (last = 1; last < 20000 && err != -ERR_DISKFULL; last += err == 0) {
-        err = put(s, last, 1000 + last, &lsn);
-        if (err == -ERR_BUSY)
-            usleep(1000);
-    }
+    for (last = 1; last < 20000; last++) /* as far as they go before a flush has failed */
+        if ((err = kit_put_full(s, last, 1000 + last, 500, 0, &lsn)) != 0)
+            break;
+    assert_int_equal(err, -ERR_BUSY);
+    while ((err = put(s, last, 1000 + last, &lsn)) == -ERR_BUSY)
+        usleep(1000);
     assert_int_equal(err, -ERR_DISKFULL);
     assert_false(store_pressure(s));
     for (unsigned n = 0; n < 20; n++)
@@ -243,7 +244,7 @@ static void buffers_that_cannot_be_flushed_hold_up_no_client(void **state)
         assert_int_equal(kit_get(s, n), 1000 + n);
 
     full = false;
-    for (int i = 0; i < 400 && (err = put(s, last, 7, &lsn)) != 0; i++)
+    for (int i = 0; i < 6000 && (err = put(s, last, 7, &lsn)) != 0; i++)
         usleep(10000);
     assert_int_equal(err, 0);
     kit_flush(s);
@@ -324,7 +325,7 @@ static void a_power_cut_with_a_full_disk_leaves_what_can_be_read(void **state)
     full = no_commits = true;
     s = kit_open_conf(&conf);
     full = no_commits = false;
-    for (int i = 0; i < 400 && (err = put(s, 0, 8, &lsn)) != 0; i++)
+    for (int i = 0; i < 6000 && (err = put(s, 0, 8, &lsn)) != 0; i++)
         usleep(10000);
     assert_int_equal(err, 0);
     assert_int_equal(kit_get(s, 0), 8);
