@@ -71,7 +71,7 @@ enum call_result cmd_client_list(struct call *call)
 
     if (call->argc >= 4 && call_is(call, 2, "id")) {
         for (uint32_t i = 3; i < call->argc; i++)
-            if (!call_int64(call, i, &id) || id < 1)
+            if (!call_int64(call, i, &id))
                 return call_error(call, "ERR Invalid client ID");
         return spread_begin(call, SPREAD_client_list, call->argv + 2, call->argc - 2, 0, 0,
                             spread_finish_text);

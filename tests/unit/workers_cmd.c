@@ -365,6 +365,8 @@ static void clients_are_listed_and_killed(void **state)
     assert_non_null(strstr(list, "name=other"));
     assert_non_null(strstr(list, " qbuf=13 "));
     assert_null(strstr(list, " oll=1 ")); /* the list itself is no reply that waits */
+    EXPECT("CLIENT LIST ID 0 -1 77777", "$0\r\n\r\n");
+    EXPECT("CLIENT LIST ID x", "-ERR Invalid client ID\r\n");
     EXPECT("CLIENT KILL ID 77777", ":0\r\n");
     EXPECT("CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
     EXPECT("CLIENT KILL ID 99999999999999999999", "-ERR client-id should be greater than 0\r\n");
