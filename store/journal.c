@@ -244,11 +244,12 @@ static int first_segment(struct journal *j)
     int err =
         journal_file_create(&j->current, j->dir, conf->worker, conf->next_sequence, size, false);
 
+    j->sequence = err == 0 ? conf->next_sequence : conf->next_sequence - 1;
     if (err != -ERR_DISKFULL)
         return err;
     log_error("disk full: writes are refused until there is room");
     j->full = true;
-    j->current = (struct journal_file){.fd = -1, .sequence = conf->next_sequence - 1};
+    j->current = (struct journal_file){.fd = -1};
     return 0;
 }
 

@@ -61,6 +61,7 @@ struct journal {
     bool stopping;
     bool marked;                       /* the newest record is a MARK */
     struct journal_file current, next; /* next.fd < 0: not prepared */
+    uint64_t sequence;                 /* of the newest segment made */
     bool preparing;                    /* somebody makes the next segment */
     bool have_reserve, full;
     struct retired_list retained, released;

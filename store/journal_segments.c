@@ -75,7 +75,7 @@ int journal_prepare(struct journal *j)
     pthread_mutex_lock(&j->lock);
     next = j->next.fd < 0 && !j->preparing;
     reserve = !j->have_reserve;
-    sequence = j->current.sequence + 1;
+    sequence = j->sequence + 1;
     if (next)
         j->preparing = true;
     if (next && j->released.count > 0 && j->released.items[0].bytes == j->conf.segment_bytes) {
@@ -101,6 +101,7 @@ int journal_prepare(struct journal *j)
             if (j->full)
                 log_notice("there is room again: journal goes on");
             j->next = made;
+            j->sequence = sequence;
             j->full = false;
         } else {
             if (!j->full)

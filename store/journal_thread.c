@@ -59,7 +59,7 @@ static void sync_current(struct journal *j)
  * reserve, or waited for. The lock is held; released while files are touched. */
 static bool find_segment(struct journal *j, uint64_t need)
 {
-    uint64_t sequence = j->current.sequence + 1;
+    uint64_t sequence = j->sequence + 1;
     uint64_t size = j->conf.segment_bytes < JOURNAL_HASTY ? j->conf.segment_bytes : JOURNAL_HASTY;
     struct journal_file made = {.fd = -1};
     bool use_reserve = j->have_reserve && need + JOURNAL_HEADER <= j->reserve_bytes;
@@ -88,6 +88,7 @@ static bool find_segment(struct journal *j, uint64_t need)
         j->have_reserve = false;
     if (err == 0) {
         j->next = made;
+        j->sequence = sequence;
         j->next.reserve = use_reserve;
     }
     return err == 0;
@@ -111,7 +112,6 @@ static bool switch_segment(struct journal *j)
             if (journal_retain(j, j->next.sequence, 0, j->next.size) != 0)
                 check_panic("no memory for the list of journal segments");
             journal_file_close(&j->next);
-            j->current.sequence++;
         }
         if (find_segment(j, need))
             break;

@@ -7,7 +7,8 @@
 
 enum {
     OVERDRAFT = 110, /* percent of the bound of buffers beyond which writes are refused, */
-    LAST_ROOM = 130, /* ... but deletes, while buffers cannot be flushed to a full disk, beyond this */
+    LAST_ROOM =
+        130, /* ... but deletes, while buffers cannot be flushed to a full disk, beyond this */
 };
 
 /* --- reading --- */

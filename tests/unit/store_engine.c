@@ -80,6 +80,11 @@ static void writes_are_flushed_and_journal_segments_let_go_without_being_asked(v
         }
     }
     store_stats(s, &stats);
+    for (int i = 0; i < 60000 && stats.flushes <= 2; i++) { /* the flush thread yields to us */
+        usleep(1000);
+        kit_turn(s);
+        store_stats(s, &stats);
+    }
     assert_true(stats.flushes > 2);
     assert_true(stats.buffer_bytes <= conf.write_buffer_bytes);
     assert_true(stats.journal_bytes < 8 << 20);
@@ -394,6 +399,36 @@ static void a_dropped_vnode_is_gone_and_can_be_made_anew(void **state)
     store_close(s);
 }
 
+static void values_larger_than_a_journal_segment_are_kept_and_segments_let_go(void **state)
+{
+    struct store_conf conf = kit_conf(dir);
+    struct store_stats stats;
+    uint64_t lsn;
+
+    (void)state;
+    conf.segment_bytes = 64 << 10;
+    struct store *s = kit_open_conf(&conf);
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned n = 0; n < 8;
+             n++) { /* small ones in between, for segments of the usual size */
+            assert_int_equal(kit_put_full(s, n, round, n % 2 == 0 ? 100000 : 9000, 0, &lsn), 0);
+            kit_wait(s, lsn);
+        }
+        kit_flush(s);
+    }
+    for (unsigned n = 8; n < 16; n++)
+        kit_wait(s, kit_put(s, n, n));
+    store_stats(s, &stats);
+    assert_true(stats.journal_segments < 10);
+    store_close(s);
+    s = kit_open_conf(&conf);
+    store_stats(s, &stats);
+    assert_int_equal(stats.new_vnode_ids + stats.corrupt_records, 0);
+    for (unsigned n = 0; n < 16; n++)
+        assert_int_equal(kit_get(s, n), n < 8 ? 9 : n);
+    store_close(s);
+}
+
 static bool any_left_of_vnode_1(void)
 {
     char path[FILE_PATH];
@@ -509,6 +544,7 @@ int main(void)
         TEST(two_keys_of_one_position_live_side_by_side),
         TEST(a_dropped_vnode_is_gone_and_can_be_made_anew),
         TEST(a_vnode_that_is_dropped_at_the_end_leaves_nothing),
+        TEST(values_larger_than_a_journal_segment_are_kept_and_segments_let_go),
         TEST(what_was_dropped_does_not_come_back_with_a_recovery_that_flushes),
         TEST(journals_of_all_workers_are_recovered_for_another_number_of_workers),
     };
