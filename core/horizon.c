@@ -113,7 +113,7 @@ bool horizon_filled(const struct horizon *h, const struct ring_view *view,
             continue;
         else if (m->state == MEMBER_FAULTY)
             missing++;
-        else
+        else if (!COORD_BUG(FILLED_BY_ONE))
             return false;
     }
     return have > 0 && missing <= tolerance;

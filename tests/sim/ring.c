@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "core/horizon.h"
 #include "core/ring_change.h"
 
 #include <stdlib.h>
@@ -42,8 +43,8 @@ struct copy {
 
 struct ring_node {
     struct ring_progress progress[SIM_NODES];
-    uint64_t phase_since[SIM_PARTITIONS];       /* of the phase that agreements count in */
-    uint64_t agreed[SIM_PARTITIONS][SIM_NODES]; /* as of when */
+    uint64_t phase_since[SIM_PARTITIONS];  /* of the phase that agreements count in */
+    struct horizon agreed[SIM_PARTITIONS]; /* of vnode 0: simulated copies are of no id */
     bool copying[SIM_PARTITIONS][SIM_NODES];
     /* As a holder of what is surplus. */
     uint32_t handed[SIM_PARTITIONS]; /* bits of nodes that have it as it is */
@@ -233,26 +234,14 @@ static void note_phases(struct sim *s, unsigned n, const uint8_t *before)
     }
 }
 
-/* What antientropyd says of a partition of whose next list this node is a member. */
+/* What antientropyd says of a partition of whose next list this node is a member: by its own rule, of
+ * agreements that are copies here. */
 static uint8_t copied(struct sim *s, unsigned n, uint32_t p, const struct ring_walk *old)
 {
     const struct ring_view *v = view_of(s, n);
     const struct ring_node *r = &s->ring->node[n];
-    unsigned missing = 0, have = 0;
 
-    for (uint8_t i = 0; i < old->primaries; i++) {
-        const struct member *m = &v->members[old->member[i]];
-
-        if (m->going == MEMBER_GONE || m->state == MEMBER_LEFT)
-            continue;
-        if (old->member[i] == n || r->agreed[p][old->member[i]] > r->phase_since[p])
-            have++;
-        else if (m->state == MEMBER_FAULTY)
-            missing++;
-        else
-            return STEP_NONE;
-    }
-    if (have == 0 || missing > ring_change_tolerance(quorum(s)))
+    if (!horizon_filled(&r->agreed[p], v, old, r->phase_since[p], ring_change_tolerance(quorum(s))))
         return STEP_NONE;
     return v->phase[p] == RING_FENCED ? STEP_SURE : STEP_WHOLE;
 }
@@ -393,7 +382,8 @@ static void confirm(struct sim *s, const struct event *e)
         return;
     }
     if (all && view_of(s, c->to)->epoch == c->epoch) {
-        s->ring->node[c->to].agreed[c->partition][c->from] = c->as_of;
+        horizon_agreed(&s->ring->node[c->to].agreed[c->partition], 0,
+                       &view_of(s, c->to)->members[c->from].id, c->as_of);
         update(s, c->to);
     }
     if (all) {
@@ -467,7 +457,8 @@ static void fill(struct sim *s, unsigned n, uint32_t p)
     for (uint8_t i = 0; i < index->walk[p].primaries; i++) {
         unsigned from = index->walk[p].member[i];
 
-        if (from != n && s->ring->node[n].agreed[p][from] <= s->ring->node[n].phase_since[p])
+        if (from != n && horizon_agreement(&s->ring->node[n].agreed[p], &v->members[from].id) <=
+                             s->ring->node[n].phase_since[p])
             begin_copy(s, from, n, p);
     }
 }
