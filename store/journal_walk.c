@@ -84,6 +84,7 @@ static int load_segment(struct journal_walker *w)
         log_error("%s cannot be read", path);
         segment->damaged = true;
     } else if (err != 0) {
+        log_error("cannot read %s: %s", path, err_text(err));
         return err;
     }
     if (!journal_good_header(w->data, got))

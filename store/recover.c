@@ -103,8 +103,14 @@ static int apply(void *arg, const struct journal_record *record, struct slice pa
         if (!vnode_exists(s->data_dir, record->partition))
             return 0; /* given away since */
         err = engine_open_vnode(s, record->partition, false);
-        if (err != 0)
-            return err == -ERR_NOTFOUND ? 0 : err;
+        if (err == -ERR_NOTFOUND)
+            return 0;
+        if (err !=
+            0) { /* others could be served, but what the journal has for this one would be lost */
+            log_error("vnode %u cannot be opened, and the journal has writes for it: %s",
+                      record->partition, err_text(err));
+            return err;
+        }
     }
     err = apply_to_vnode(s, s->vnodes[record->partition], record, payload);
     if (s->vnodes[record->partition] != NULL)

@@ -50,8 +50,11 @@ int starts_take(const char *data_dir, uint64_t *out)
 
     file_path(path, "%s/starts", data_dir);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return err_from_errno(errno);
+    if (fd < 0) {
+        err = err_from_errno(errno);
+        log_error("cannot open %s: %s", path, err_text(err));
+        return err;
+    }
     while (flock(fd, LOCK_EX) != 0) {
         if (errno != EINTR) {
             err = err_from_errno(errno);

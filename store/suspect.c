@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "store/file.h"
 #include "store/vnode.h"
 
@@ -129,8 +130,11 @@ int suspect_take(const char *journal_dir, const char *data_dir, uint64_t *count)
     if (notes_fd >= 0)
         close(notes_fd);
     notes_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (notes_fd < 0)
-        return err_from_errno(errno);
+    if (notes_fd < 0) {
+        err = err_from_errno(errno);
+        log_error("cannot open %s: %s", path, err_text(err));
+        return err;
+    }
     err = file_read_at(notes_fd, notes, sizeof notes, 0, &got);
     for (size_t i = 0; err == 0 && i < got / sizeof notes[0]; i++) {
         err = notes[i] <= UINT16_MAX ? vnode_set_aside(data_dir, notes[i]) : 0;

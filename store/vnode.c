@@ -305,8 +305,11 @@ static int open_steps(struct vnode *v, const struct vnode_conf *conf, bool creat
     struct vnode_expected expected = {0};
     int err = vnode_load_id(conf->data_dir, v->partition, &expected);
 
-    if (err != 0 && err != -ERR_NOTFOUND && err != -ERR_CORRUPT)
+    if (err != 0 && err != -ERR_NOTFOUND && err != -ERR_CORRUPT) {
+        log_error("vnode %" PRIu32 ": its .id file cannot be read: %s", v->partition,
+                  err_text(err));
         return err;
+    }
     err = open_or_create(v, conf, create, err != -ERR_NOTFOUND, found);
     if (err == 0 && !found->created)
         err = recognise(v, conf, &expected, found);
