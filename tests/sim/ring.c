@@ -190,6 +190,17 @@ static void adopt(struct sim *s, unsigned n, const struct doc *d)
 
 /* ---- Phases. */
 
+/* Has a write been purged, or something that superseded it? Then all replicas had it, which is checked at
+ * the purge, and a new member need not. */
+static bool is_buried(const struct sim *s, const struct key *key, uint32_t write)
+{
+    bool buried = false;
+
+    for (unsigned e = 0; e < key->event_count; e++)
+        buried |= bits_has(&s->write[write].events, e) && bits_has(&key->buried, e);
+    return buried;
+}
+
 /* Why may this partition be read by its next list? Because each of its readers meets each write that has
  * been acknowledged. */
 static void check_switched(struct sim *s, unsigned n, uint32_t p)
@@ -210,6 +221,8 @@ static void check_switched(struct sim *s, unsigned n, uint32_t p)
         for (uint32_t i = 0; i < key->acked_count; i++) {
             unsigned copies = 0;
 
+            if (is_buried(s, key, key->acked[i]))
+                continue;
             for (unsigned m = 0; m < wanted; m++)
                 copies += oracle_node_has(s, next.member[m], k, key->acked[i]);
             if (copies + r <= wanted)
