@@ -310,21 +310,12 @@ static void ask_drop(struct exchange *x, enum exchange_state state)
                                   .u.DROP = {.partition = x->mine.partition, .drops = wire_of(x)}});
 }
 
-/* Is a PULL for the range? What was listed before it is mended first. */
-static bool pulls_range(const struct exchange *x)
-{
-    for (uint32_t i = 0; i < x->diff_count; i++)
-        if (x->diff[i].kind == DIFF_PULL)
-            return false;
-    return x->range.pull;
-}
-
 static void send_pull(struct exchange *x)
 {
     struct repair m = {.kind = REPAIR_PULL,
                        .u.PULL = {.exchange = x->number, .max_bytes = EXCHANGE_BATCH}};
 
-    if (pulls_range(x)) {
+    if (x->range.pull) {
         m.u.PULL.first = slice_of(x->range.pull_at.b, POSITION_BYTES);
         m.u.PULL.last = slice_of(x->range.last.b, POSITION_BYTES);
     } else {
@@ -487,20 +478,19 @@ static int take_pulled(struct exchange *x, const struct repair_PULLED *m)
     struct position first, last;
     struct node root = {0};
     uint32_t count;
-    bool whole_range = pulls_range(x);
     int rc;
 
     if (m->status != 0)
         return exchange_fail(x, -(int)m->status);
     exchange_node_range(x, &root, &first, &last);
-    if (whole_range) {
+    if (x->range.pull) {
         first = x->range.pull_at;
         last = x->range.last;
     }
     if ((m->next.len != 0 && m->next.len != POSITION_BYTES) ||
         !exchange_objects_valid(m->objects, &first, &last, &count))
         return -ERR_FORMAT;
-    rc = whole_range ? check_pulled_range(x, m) : check_pulled(x, m);
+    rc = x->range.pull ? check_pulled_range(x, m) : check_pulled(x, m);
     if (rc != 0)
         return rc;
     x->stats.pulled += count;
@@ -639,11 +629,10 @@ static void go_on(struct exchange *x)
     while (x->state == XSTATE_IDLE) {
         if (mend(x) || x->state == XSTATE_OVER)
             return;
-        /* In this order: what has been pulled is not sent back once it is on disk. */
-        if (x->range.push)
-            push_range(x);
-        else if (x->range.pull)
+        if (x->range.pull)
             send_pull(x);
+        else if (x->range.push)
+            push_range(x);
         else if (x->stack_count > 0)
             ask_nodes(x);
         else

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("CLOCKWISE_BUILD", os.path.join(ROOT, "build"))
@@ -35,10 +36,10 @@ def case(function):
         function()
     except Exception as error:  # every failure becomes a line
         _failed += 1
-        where = error.__traceback__
-        while where.tb_next:
-            where = where.tb_next
-        print(f"not ok {name}: {type(error).__name__}: {error} (line {where.tb_lineno})", flush=True)
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__)
+                 if os.path.basename(f.filename) == os.path.basename(sys.argv[0])]
+        where = f"line {lines[-1]}" if lines else "no line of this file"
+        print(f"not ok {name}: {type(error).__name__}: {error} ({where})", flush=True)
         last_words()
     else:
         print(f"ok {name}", flush=True)
