@@ -4,7 +4,7 @@
 
 #include "base/cpu.h"
 
-#define SHORT_PERCENT 10u        /* of their time, that workers waited for a CPU: it is short */
+#define SHORT_PERCENT 50u        /* of their time, that workers waited for a CPU: it is short */
 #define COMPETES      10         /* looks, until it is tried again without competing */
 #define LEAST         (2u << 20) /* bytes a second that are left in any case */
 

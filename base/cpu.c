@@ -9,6 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define SLICE_NS 100000 /* the least that is taken */
+
 static bool set_policy(pid_t thread, int policy)
 {
     return sched_setscheduler(thread, policy, &(struct sched_param){0}) == 0;
@@ -48,12 +50,13 @@ struct scheduling {
     uint64_t runtime, deadline, period;
 };
 
-void cpu_prompt(uint32_t slice_us)
+void cpu_prompt(bool prompt)
 {
-    struct scheduling s = {.size = sizeof s, .policy = SCHED_OTHER, .runtime = slice_us * 1000ull};
+    struct scheduling s = {.size = sizeof s, .policy = SCHED_OTHER, .runtime = SLICE_NS};
 
-    set_policy(0, SCHED_OTHER);
-    syscall(SYS_sched_setattr, 0, &s, 0);
+    set_policy(0, prompt ? SCHED_OTHER : SCHED_BATCH); /* with the usual slices */
+    if (prompt)
+        syscall(SYS_sched_setattr, 0, &s, 0);
 }
 
 void cpu_set_idle(pid_t thread, bool idle)

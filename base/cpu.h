@@ -4,7 +4,6 @@
 #define CLOCKWISE_BASE_CPU_H
 
 #include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 #define CPU_NICENESS 5 /* of threads in the background: a third of the share of others */
@@ -17,9 +16,9 @@ bool cpu_can_idle(void);
  * it wakes up. false: it may not change that; errno. */
 bool cpu_background(void);
 
-/* The calling thread runs for a moment each time, and others wait for it: an ordinary task with slices of so
- * many us (Linux 6.12; 100 at least), so that it goes before those with longer ones. */
-void cpu_prompt(uint32_t slice_us);
+/* The calling thread runs for a moment each time, and others wait for it. Prompt: an ordinary task with the
+ * shortest slices (Linux 6.12), so that it goes before others. Not: a batch task, which lets work gather. */
+void cpu_prompt(bool prompt);
 
 /* Of a thread of this process that works in the background: should it run only when nobody else wants to,
  * and be interrupted at once by whoever wakes up? Only where cpu_can_idle(). As long as it is so, it may

@@ -62,7 +62,7 @@ uint64_t journal_backlog(const struct journal *j);
  * written, and others must not be told of it before. Ends the process if the write fails. */
 bool journal_kick(struct journal *j);
 
-/* Sync less often while `sparing`: after a sync that many records waited for, rest as long as it took
+/* Sync less often while `sparing`, and not at once: after a sync that many records waited for, rest as long as it took
  * (at most 1 ms). For when the CPU is short. Off at first. */
 void journal_set_sparing(struct journal *j, bool sparing);
 

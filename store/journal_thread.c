@@ -17,7 +17,6 @@ enum {
     EVERYSEC_US = 1000000,
     REST_RECORDS = 4, /* fewer in one sync: their writers may be few, and wait for it */
     REST_MAX_US = 1000,
-    SLICE_US = 100, /* of the CPU, at a time */
 };
 
 void journal_wait_us(struct journal *j, uint64_t us)
@@ -188,15 +187,19 @@ static void rest(struct journal *j)
 void *journal_main(void *arg)
 {
     struct journal *j = arg;
-    bool go_on = true;
+    bool go_on = true, sparing = false;
 
     pthread_setname_np(pthread_self(), "journal");
-    cpu_prompt(SLICE_US);
+    cpu_prompt(true);
     pthread_mutex_lock(&j->lock);
     while (go_on) {
         bool unstuck = false;
 
         wait_for_work(j);
+        if (atomic_load_explicit(&j->sparing, memory_order_relaxed) != sparing) {
+            sparing = !sparing;
+            cpu_prompt(!sparing);
+        }
         rest(j);
         if (j->stopping)
             go_on = false;

@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SHORT_PERCENT 10u /* of the time, waited for a CPU: it is short */
-#define AMPLE_PERCENT 3u  /* it is not any more */
+#define SHORT_PERCENT 50u /* of the time, waited for a CPU: it is short */
+#define AMPLE_PERCENT 30u /* it is not any more */
 
 void worker_cpu_open(struct worker *w)
 {
