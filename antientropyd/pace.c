@@ -4,9 +4,8 @@
 
 #include "base/cpu.h"
 
-#define SHORT_PERCENT 50u        /* of their time, that workers waited for a CPU: it is short */
-#define COMPETES      10         /* looks, until it is tried again without competing */
-#define LEAST         (2u << 20) /* bytes a second that are left in any case */
+#define COMPETES 10         /* looks, until it is tried again without competing */
+#define LEAST    (2u << 20) /* bytes a second that are left in any case */
 
 static bool is_working(const struct antientropyd *a)
 {
@@ -29,7 +28,7 @@ static void share_cpu(struct antientropyd *a)
 
             most = percent > most ? percent : most;
         }
-    a->cpu_short = most >= SHORT_PERCENT;
+    a->cpu_short = most >= WORKER_CPU_SHORT_PERCENT;
     bool idle = a->may_idle && (a->idle ? !a->cpu_short : ++a->competed >= COMPETES);
 
     if (idle != a->idle)

@@ -25,6 +25,9 @@
 #ifndef CLOCKWISE_SHM_WORKER_SEG_H
 #define CLOCKWISE_SHM_WORKER_SEG_H
 
+/* The CPU is short where cpu_wait_percent is at least this. */
+#define WORKER_CPU_SHORT_PERCENT 50u
+
 #include "base/hist.h"
 #include "core/limits.h"
 #include "shm/counter.h"

@@ -14,8 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SHORT_PERCENT 50u /* of the time, waited for a CPU: it is short */
-#define AMPLE_PERCENT 30u /* it is not any more */
+#define AMPLE_PERCENT 30u /* of the time, waited for a CPU: it is not short any more */
 
 void worker_cpu_open(struct worker *w)
 {
@@ -54,8 +53,8 @@ void worker_cpu_turn(struct worker *w)
         uint64_t percent = waited_us * 100 / past_us;
 
         counter_set(&w->seg.body->counters, CTR_cpu_wait_percent, percent);
-        if (percent >= SHORT_PERCENT || percent < AMPLE_PERCENT)
-            store_set_sparing(w->store, percent >= SHORT_PERCENT);
+        if (percent >= WORKER_CPU_SHORT_PERCENT || percent < AMPLE_PERCENT)
+            store_set_sparing(w->store, percent >= WORKER_CPU_SHORT_PERCENT);
     }
     w->cpu.seen_us = now_us;
     w->cpu.waited_ns = waited_ns;

@@ -318,6 +318,18 @@ class Cluster:
             raise AssertionError(f"clockwise cluster {' '.join(map(str, words))}: {status}: {text}")
         return json.loads(text)
 
+    def write(self, k, value, numbers):
+        """SET key:N to value:N through a node, until all are acknowledged: a busy machine may take longer than
+        a request waits."""
+        left = list(numbers)
+        for _ in range(20):
+            with self.redis(k) as r:
+                got = r.pipeline([("SET", f"key:{i}", f"{value}:{i}") for i in left])
+            left = [i for i, x in zip(left, got) if x != "OK"]
+            if not left:
+                return
+        raise AssertionError(f"{len(left)} writes are not acknowledged: {got[-1]}")
+
     def dump(self, k, *words):
         """clockwise-shmdump --json of a node as a value."""
         done = subprocess.run([os.path.join(BUILD, "clockwise-shmdump"), self.run_dir(k), "--json", *words],

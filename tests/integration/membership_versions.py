@@ -47,15 +47,7 @@ def announced(k):
 
 
 def write(k, value, keys=range(KEYS)):
-    """Until all are acknowledged: a busy machine may take longer than a request waits."""
-    left = list(keys)
-    for _ in range(20):
-        with cluster.redis(k) as r:
-            got = r.pipeline([("SET", f"key:{i}", f"{value}:{i}") for i in left])
-        left = [i for i, x in zip(left, got) if x != "OK"]
-        if not left:
-            return
-    raise AssertionError(f"{len(left)} writes are not acknowledged: {got[-1]}")
+    cluster.write(k, value, keys)
 
 
 def everything_is(k, value, keys=range(KEYS)):
